@@ -1,0 +1,67 @@
+# Everything works in .venv; `make` alone lists the targets.
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# One stamp per state of what is installed: a changed lock or pyproject.toml installs again, nothing else does.
+KEY := $(shell cat requirements.lock requirements-dev.lock pyproject.toml | cksum | tr ' ' '-')
+INSTALLED := .venv/.installed-$(KEY)
+INSTALLED_DEV := .venv/.installed-dev-$(KEY)
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev run test test-long lint format bench-proofs lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## make .venv from the locked requirements and compile the kernels ahead
+	@$(BIN)/python -m workers.build
+
+install-dev: $(INSTALLED_DEV) ## the same with the tools that the tests need
+	@$(BIN)/python -m workers.build
+
+run: install ## set up, then replay the example workflow without and with speculation
+	@$(BIN)/agenc run
+
+test: install-dev lint ## set up, lint, check types, and run the tests
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not long"
+
+test-long: install-dev ## the tests that take minutes
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m long --timeout 3600
+
+lint: $(INSTALLED_DEV) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED_DEV) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-proofs: install ## permutations proved per second on this machine
+	@$(BIN)/agenc bench proofs
+
+lock: $(INSTALLED_DEV) ## resolve the requirements again (needs uv: pip install uv)
+	echo 'setuptools>=77' | uv pip compile pyproject.toml - --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock
+	echo 'setuptools>=77' | uv pip compile pyproject.toml - --group dev -c requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -o requirements-dev.lock
+
+clean: ## remove .venv and the caches of the tools
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not here; install it or say make PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(INSTALLED): .venv/bin/python requirements.lock pyproject.toml
+	@echo "installing the locked packages into .venv (once; some minutes on a slow line)"
+	@$(PIP) install --quiet --require-hashes --no-deps -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.installed-[0-9]* && touch $@
+
+$(INSTALLED_DEV): .venv/bin/python requirements.lock requirements-dev.lock pyproject.toml
+	@echo "installing the locked packages and the test tools into .venv (once)"
+	@$(PIP) install --quiet --require-hashes --no-deps -r requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.installed-* && touch $@ $(INSTALLED)

@@ -1,0 +1,131 @@
+"""`agenc up`: the server, until Ctrl-C or SIGTERM."""
+
+import asyncio
+import ipaddress
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from coordinator.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from coordinator.chain.faults import FaultPlan
+    from coordinator.settings import Settings
+
+PARENT_CHECK_S = 0.5
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The coordinator's port, 9090; 0 takes a free one.", min=0, max=65535)
+    ] = None,
+    workers_port: Annotated[
+        int | None, typer.Option(help="The proof workers' port, 9091; 0 takes a free one.", min=0, max=65535)
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the log and the chain; data/.")] = None,
+    env: Annotated[str, typer.Option(help="The profile: dev, staging or prod.")] = "dev",
+    faults: Annotated[Path | None, typer.Option(hidden=True, help="Faults on demand, a JSON file.")] = None,
+    parent_pid: Annotated[int | None, typer.Option(hidden=True, help="Stop when it is gone.")] = None,
+) -> None:
+    """Run the coordinator with its proof workers and the local chain; Ctrl-C or SIGTERM stops it cleanly."""
+    from coordinator import logs
+    from coordinator.chain.interface import ChainError
+    from coordinator.cli.serving import serve
+    from coordinator.store.errors import StoreError
+    from workers.messages import StartError
+
+    settings = _settings(env, host=host, port=port, workers_port=workers_port, data_dir=data_dir)
+    plan, tasks = _read_faults(faults)
+    _require_token_off_loopback(settings)
+    for problem in settings.problems:
+        typer.echo(f"agenc: {problem}", err=True)
+    logs.configure(settings.text("log.level"))
+    if parent_pid is not None:
+        _stop_with(parent_pid)
+    try:
+        asyncio.run(serve(settings, plan, tasks))
+    except (StoreError, ChainError, StartError) as error:
+        raise CliError(str(error)) from None
+
+
+def _settings(
+    env: str, *, host: str | None, port: int | None, workers_port: int | None, data_dir: Path | None
+) -> "Settings":
+    """The settings with the options on top: an option is written where an environment variable would be."""
+    from coordinator.settings import Settings, SettingsError, default_config_dir
+
+    options: Mapping[str, object | None] = {
+        "AGENC_ADMIN_HOST": host,
+        "AGENC_ADMIN_PORT": port,
+        "AGENC_ADMIN_WORKERS_PORT": workers_port,
+        "AGENC_DATA_DIR": data_dir,
+    }
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    try:
+        return Settings.load(env, default_config_dir(), os.environ | given)
+    except SettingsError as error:
+        raise CliError("; ".join(error.problems)) from None
+
+
+def _require_token_off_loopback(settings: "Settings") -> None:
+    """A server that others can reach needs a token that the operator chose, not one made at its start."""
+    from coordinator.http.auth import TOKENS_FILE
+
+    host = settings.text("admin.host")
+    if _is_loopback(host) or settings.optional_text("admin.token") is not None:
+        return
+    if (Path(settings.text("data_dir")) / TOKENS_FILE).is_file():
+        return
+    raise CliError(
+        f"--host {host}: others could reach the admin API; set AGENC_ADMIN_TOKEN or listen on 127.0.0.1"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _FaultsFile(msgspec.Struct, forbid_unknown_fields=True):
+    faults: list[str]
+    tasks: dict[str, str] = {}
+
+
+def _read_faults(path: Path | None) -> tuple["FaultPlan", dict[str, bytes]]:
+    from coordinator.chain.faults import FaultError, FaultPlan
+    from coordinator.core.errors import CoreError
+    from coordinator.submission import parse_digest
+
+    if path is None:
+        return FaultPlan(), {}
+    try:
+        given = msgspec.json.decode(path.read_bytes(), type=_FaultsFile)
+        plan = FaultPlan.parse(given.faults)
+        return plan, {task: parse_digest(text, field=task) for task, text in given.tasks.items()}
+    except OSError as error:
+        raise CliError(f"--faults {path}: {error.strerror or error}") from None
+    except (msgspec.DecodeError, FaultError, CoreError) as error:
+        raise CliError(f"--faults {path}: {error}") from None
+
+
+def _stop_with(parent_pid: int) -> None:
+    """Stops this process as SIGTERM would once its parent is gone, however that ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(PARENT_CHECK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

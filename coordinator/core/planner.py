@@ -1,0 +1,357 @@
+"""Which operations are proved together, by whom, and when. Pure: a view of the state in, plans out.
+
+A batch follows the graph: an operation joins when every unconfirmed parent stands earlier in the same batch (*closed*
+work, submitted as soon as it is proved) or is in flight in another (*dependent* work, whose proof waits for the
+ancestors' confirmation). Closed work is proved at once. Dependent work is held until its proof would be ready just when
+its ancestors confirm: by then more operations have joined it, and a long chain takes fewer links.
+
+Agents take turns, the least recently served first; within an agent the earliest deadline goes first, then the greatest
+priority, then the order of admission. Where a turn does not fit everyone, the first half of the places goes by turn
+(so everyone advances), the rest by deadline, priority and admission.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from coordinator.core.commands import BatchPlan
+from coordinator.core.config import CoreConfig
+from coordinator.core.limits import MAX_BATCH_OPERATIONS, PADDING_ROWS
+from coordinator.core.ready import ReadyKey, ready_key
+from coordinator.core.records import Batch, Operation
+from coordinator.core.state import CoreState
+from coordinator.core.states import BatchState, OperationState
+
+#: Left to itself, the planner does not go above this: a bigger proof gains little and confirms later.
+AUTO_LOG_ROWS = 15
+#: Several idle workers share what is queued, but not in pieces smaller than this.
+MIN_SHARE_ROWS = 1 << 12
+#: Expected milliseconds a row, before any proof was made.
+INITIAL_MS_PER_ROW = 0.02
+#: Dependent proofs start this much early: an idle worker costs less than a confirmation missed.
+EARLY_MS = 200
+#: Operations of an agent that one turn may pass over (their task is in flight, the worker failed them, not due).
+MAX_PASSED_OVER = 64
+
+CLOSED, DEPENDENT, ISOLATED = "closed", "dependent", "isolated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerView:
+    """What the planner looks at; `worker_ids` are all workers, the idle ones included."""
+
+    state: CoreState
+    config: CoreConfig
+    idle_workers: Sequence[str]
+    worker_ids: Sequence[str]
+
+
+def plan(view: PlannerView, *, now_ms: int) -> list[BatchPlan]:
+    """A batch for each idle worker, as far as there is work for it now.
+
+    The plans are disjoint and fit the state as it is; start them in their order. The work done is bounded by what the
+    plans hold, not by what is queued.
+    """
+    if not view.state.queued:
+        return []
+    idle = list(view.idle_workers)
+    plans: list[BatchPlan] = []
+    search = _Search(view, now_ms)
+    for find in (search.isolated, search.closed, search.dependent):
+        for worker_id in list(idle):
+            found = find(worker_id, len(idle))
+            if found is not None:
+                plans.append(found)
+                idle.remove(worker_id)
+    return plans
+
+
+class _Draft:
+    """A batch while it is put together."""
+
+    __slots__ = ("max_operations", "max_rows", "operations", "rows", "taken")
+
+    def __init__(self, max_operations: int, max_rows: int) -> None:
+        self.max_operations = max_operations
+        self.max_rows = max_rows
+        self.operations: list[Operation] = []
+        self.taken: dict[str, None] = {}
+        self.rows = 0
+
+    def fits(self, operation: Operation) -> bool:
+        """One operation always does, or it would never be proved."""
+        return not self.operations or (
+            len(self.operations) < self.max_operations and self.rows + operation.rows <= self.max_rows
+        )
+
+    def add(self, operation: Operation) -> None:
+        self.operations.append(operation)
+        self.taken[operation.operation_id] = None
+        self.rows += operation.rows
+
+    @property
+    def full(self) -> bool:
+        return len(self.operations) >= self.max_operations or self.rows >= self.max_rows
+
+
+class _Search:
+    """One call of the planner: what its earlier plans took is not taken again."""
+
+    def __init__(self, view: PlannerView, now_ms: int) -> None:
+        self.state = view.state
+        self.config = view.config
+        self.worker_ids = list(view.worker_ids)
+        self.now_ms = now_ms
+        self.taken: dict[str, None] = {}
+        self.tasks: dict[str, None] = {}
+        self.estimates = Estimates(view.state, view.config, now_ms)
+
+    # -- the three kinds of batch ----------------------------------------------------------
+
+    def isolated(self, worker_id: str, idle: int) -> BatchPlan | None:
+        """The first isolation group with members that can be proved, by themselves."""
+        for members in self.state.ready.groups.values():
+            draft = self._draft(1)
+            operations = [self.state.live[operation_id] for operation_id in members]
+            for operation in sorted(operations, key=lambda one: one.rank):
+                blocked = sum(parent in draft.taken for parent in operation.parents) < operation.blocked
+                if not blocked and draft.fits(operation) and self._may(operation, worker_id):
+                    self._take(draft, operation)
+            if draft.operations:
+                return self._plan(draft, worker_id, ISOLATED)
+        return None
+
+    def closed(self, worker_id: str, idle: int) -> BatchPlan | None:
+        """Work that waits for nobody, and all that builds on it alone."""
+        draft = self._draft(idle)
+        self._fill(draft, worker_id, closed=True)
+        return self._plan(draft, worker_id, CLOSED) if draft.operations else None
+
+    def dependent(self, worker_id: str, idle: int) -> BatchPlan | None:
+        """Work that waits for batches in flight: what is due now, or at once when a whole batch of it is there."""
+        if not self.state.ready.dependent:
+            return None
+        draft = self._draft(1)
+        rows = min(self.state.queued_rows, draft.max_rows)
+        due_ms = self.now_ms + self.estimates.prove_ms(rows) + EARLY_MS
+        if self.estimates.first_confirmed_ms() <= due_ms:
+            self._fill(draft, worker_id, closed=False, due_ms=due_ms)
+            if draft.operations:
+                return self._plan(draft, worker_id, DEPENDENT)
+        if self.state.queued >= draft.max_operations or self.state.queued_rows >= draft.max_rows:
+            self._fill(draft, worker_id, closed=False)
+            if draft.full:
+                return self._plan(draft, worker_id, DEPENDENT)
+            for operation in draft.operations:
+                del self.taken[operation.operation_id], self.tasks[operation.task_id]
+        return None
+
+    def _draft(self, idle: int) -> _Draft:
+        max_operations, max_rows = capacity(self.config)
+        if idle > 1 and self.config.batch_size is None:
+            share = -(-self.state.queued_rows // idle)
+            max_rows = min(max_rows, max(share, MIN_SHARE_ROWS))
+        return _Draft(max_operations, max_rows)
+
+    def _plan(self, draft: _Draft, worker_id: str, reason: str) -> BatchPlan:
+        return BatchPlan(tuple(one.operation_id for one in draft.operations), worker_id, reason)
+
+    def _take(self, draft: _Draft, operation: Operation) -> None:
+        draft.add(operation)
+        self.taken[operation.operation_id] = None
+        self.tasks[operation.task_id] = None
+
+    def _may(self, operation: Operation, worker_id: str) -> bool:
+        """Not taken, its task not in flight, and no worker left that has not failed it while this one has."""
+        if operation.operation_id in self.taken or operation.task_id in self.tasks:
+            return False
+        if operation.task_id in self.state.task_in_flight:
+            return False
+        failed_on = operation.failed_on
+        if worker_id not in failed_on:
+            return True
+        return all(other in failed_on for other in self.worker_ids)
+
+    # -- filling a batch ---------------------------------------------------------------------
+
+    def _fill(self, draft: _Draft, worker_id: str, *, closed: bool, due_ms: float | None = None) -> None:
+        """Let the agents take turns until the batch is full or nobody has anything left to put in.
+
+        With `due_ms`, only what waits for confirmations expected until then.
+        """
+        turns: dict[str, _Turn] = {}
+        unlock = _Unlock(self.state, turns, closed=closed)
+        ready = self.state.ready
+        waiting: Iterable[str] = ready.closed if closed else ready.dependent
+        while not draft.full:
+            places = draft.max_operations - len(draft.operations)
+            candidates: list[tuple[str, Operation]] = []
+            for agent_id in waiting:
+                turn = turns.get(agent_id)
+                if turn is None:
+                    turn = turns[agent_id] = _Turn(self.state, agent_id, closed=closed)
+                operation = self._next(turn, worker_id, due_ms)
+                if operation is not None:
+                    candidates.append((agent_id, operation))
+                    if len(candidates) >= 2 * places:
+                        break
+            if not candidates:
+                return
+            next_round: dict[str, None] = {}
+            for agent_id, operation in _seated(candidates, places):
+                if operation.task_id in self.tasks:  # a rival took it in this very round
+                    next_round[agent_id] = None
+                elif draft.fits(operation):
+                    self._take(draft, operation)
+                    next_round[agent_id] = None
+                    next_round.update(dict.fromkeys(unlock.children(operation)))
+            waiting = next_round
+
+    def _next(self, turn: "_Turn", worker_id: str, due_ms: float | None) -> Operation | None:
+        """The agent's next operation that may join; gives the agent up after too many that may not."""
+        for _ in range(MAX_PASSED_OVER):
+            operation = turn.next(self.state)
+            if operation is None:
+                return None
+            if self._may(operation, worker_id) and (
+                due_ms is None or self.estimates.ancestors_confirmed_ms(operation) <= due_ms
+            ):
+                return operation
+        return None
+
+
+def _seated(candidates: list[tuple[str, Operation]], places: int) -> Iterable[tuple[str, Operation]]:
+    """Everyone, or, where places are short, half of them by turn and half by deadline, priority and admission."""
+    if len(candidates) <= places:
+        return candidates
+    by_turn = (places + 1) // 2
+    rest = sorted(candidates[by_turn:], key=lambda candidate: ready_key(candidate[1]))
+    return candidates[:by_turn] + rest[: places - by_turn]
+
+
+class _Turn:
+    """One agent's operations in order: those that were ready, and those that the batch itself made ready."""
+
+    __slots__ = ("_head", "_ready", "_unlocked")
+
+    def __init__(self, state: CoreState, agent_id: str, *, closed: bool) -> None:
+        queues = state.ready.closed if closed else state.ready.dependent
+        self._ready: Iterator[str] = iter(queues.get(agent_id, ()))
+        self._head: str | None = next(self._ready, None)
+        self._unlocked: list[tuple[ReadyKey, Operation]] = []
+
+    def unlock(self, operation: Operation) -> None:
+        heappush(self._unlocked, (ready_key(operation), operation))
+
+    def next(self, state: CoreState) -> Operation | None:
+        """The next operation, which is used up by this."""
+        head = None if self._head is None else state.live[self._head]
+        if self._unlocked and (head is None or self._unlocked[0][0] < ready_key(head)):
+            return heappop(self._unlocked)[1]
+        if head is not None:
+            self._head = next(self._ready, None)
+        return head
+
+
+class _Unlock:
+    """Finds the children that may join because their parents have."""
+
+    __slots__ = ("_closed", "_missing", "_state", "_turns")
+
+    def __init__(self, state: CoreState, turns: dict[str, _Turn], *, closed: bool) -> None:
+        self._state = state
+        self._turns = turns
+        self._closed = closed
+        self._missing: dict[str, int] = {}
+
+    def children(self, operation: Operation) -> list[str]:
+        """Puts them where their agents' turns find them; returns those agents."""
+        agents: list[str] = []
+        for child_id in operation.children:
+            child = self._state.live.get(child_id)
+            if child is None or child.state is not OperationState.QUEUED or child.group:
+                continue
+            missing = self._missing.get(child_id)
+            if missing is None:
+                missing = child.unconfirmed if self._closed else child.blocked
+            missing -= 1
+            self._missing[child_id] = missing
+            if not missing:
+                turn = self._turns.get(child.agent_id)
+                if turn is None:
+                    turn = _Turn(self._state, child.agent_id, closed=self._closed)
+                    self._turns[child.agent_id] = turn
+                turn.unlock(child)
+                agents.append(child.agent_id)
+        return agents
+
+
+# -- estimates ---------------------------------------------------------------------------------
+
+
+def capacity(config: CoreConfig) -> tuple[int, int]:
+    """(operations, rows of operations) that a batch may hold: a fixed ceiling, or the planner's own."""
+    if config.batch_size is not None:
+        return min(config.batch_size, MAX_BATCH_OPERATIONS), (1 << config.max_log_rows) - PADDING_ROWS
+    log_rows = min(AUTO_LOG_ROWS, config.max_log_rows)
+    return MAX_BATCH_OPERATIONS, (1 << log_rows) - PADDING_ROWS
+
+
+class Estimates:
+    """How long things take, from what they took before."""
+
+    def __init__(self, state: CoreState, config: CoreConfig, now_ms: int) -> None:
+        self._state = state
+        self._now_ms = now_ms
+        self._confirmed_ms: dict[str, float] = {}
+        settle_ms = state.totals.settle_ema_ms
+        self.settle_ms = (
+            float((config.confirmation_slots + 1) * config.slot_ms) if settle_ms is None else settle_ms
+        )
+
+    def prove_ms(self, operation_rows: int) -> float:
+        """A proof of so many operation rows, by the nearest size that was proved, in proportion."""
+        log_rows = (operation_rows + PADDING_ROWS - 1).bit_length()
+        averages = self._state.totals.prove_ema_ms
+        if not averages:
+            return INITIAL_MS_PER_ROW * (1 << log_rows)
+        nearest = min(averages, key=lambda known: (abs(known - log_rows), known))
+        return averages[nearest] * 2.0 ** (log_rows - nearest)
+
+    def first_confirmed_ms(self) -> float:
+        """When the first of the batches in flight will be confirmed."""
+        return min(map(self._batch_confirmed_ms, self._state.batches.values()), default=0.0)
+
+    def ancestors_confirmed_ms(self, operation: Operation) -> float:
+        """When the last of the batches that hold parents of this operation will be confirmed."""
+        state = self._state
+        latest = 0.0
+        for parent_id in operation.parents:
+            parent = state.live.get(parent_id)
+            if parent is not None and parent.batch_id is not None:
+                latest = max(latest, self._batch_confirmed_ms(state.batches[parent.batch_id]))
+        return latest
+
+    def _batch_confirmed_ms(self, batch: Batch) -> float:
+        """Batches wait on earlier ones only, so the latest are estimated after those they wait on."""
+        known = self._confirmed_ms.get(batch.batch_id)
+        if known is not None:
+            return known
+        stack = [batch]
+        while stack:
+            top = stack[-1]
+            missing = [self._state.batches[one] for one in top.waits_on if one not in self._confirmed_ms]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            self._confirmed_ms[top.batch_id] = self._estimate(top)
+        return self._confirmed_ms[batch.batch_id]
+
+    def _estimate(self, batch: Batch) -> float:
+        if batch.state is BatchState.SUBMITTING and batch.submitted_at_ms is not None:
+            return batch.submitted_at_ms + self.settle_ms
+        proved_ms = float(self._now_ms)
+        if batch.state is BatchState.PROVING:
+            proved_ms = max(proved_ms, batch.started_at_ms + self.prove_ms(batch.operation_rows))
+        return max([proved_ms, *(self._confirmed_ms[one] for one in batch.waits_on)]) + self.settle_ms

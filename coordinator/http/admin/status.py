@@ -1,0 +1,150 @@
+"""The system at a glance, its workers, its log's integrity, and what operators did."""
+
+import importlib.metadata
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from coordinator.answers_admin import (
+    IntegrityAnswer,
+    SpeculationStatus,
+    StatusAnswer,
+    WorkerAnswer,
+    WorkersAnswer,
+)
+from coordinator.core.states import OperationState
+from coordinator.health import speculation_enabled
+from coordinator.http.context import Context, Ctx
+from coordinator.http.openapi import describe
+from coordinator.http.wire import answer, rfc3339, whole
+from workers.messages import WorkerInfo
+
+router = APIRouter(prefix="/admin", tags=["status"])
+
+_STARTED_S = time.monotonic()
+
+_WORKER_EXAMPLE = WorkerAnswer(
+    worker_id="worker-0",
+    state="busy",
+    backend="cpu",
+    batch_id="batch-7",
+    busy_seconds=0.4,
+    utilization=0.7,
+    batches=12,
+    failures=0,
+    restarts=0,
+    permutations=80_000,
+    memory_bytes=400_000_000,
+    last_error=None,
+)
+
+
+def version() -> str:
+    """The installed version; a checkout that was never installed has none."""
+    try:
+        return importlib.metadata.version("agenc-prover")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+@router.get(
+    "/status",
+    **describe("The system at a glance", answers={200: StatusAnswer}),
+)
+async def get_status(request: Request, ctx: Ctx) -> Response:
+    """`speculation` says whether new speculation is possible and how many commitments are live."""
+    ctx.require_admin_reader(request)
+    return answer(_status_view(ctx))
+
+
+@router.get(
+    "/workers",
+    **describe(
+        "The proof workers",
+        answers={200: WorkersAnswer},
+        example=WorkersAnswer(desired=2, running=1, target=1, limited_by="slots", workers=(_WORKER_EXAMPLE,)),
+    ),
+)
+async def get_workers(request: Request, ctx: Ctx) -> Response:
+    """Desired by `speculation.proof.worker_threads`; `limited_by` says why fewer run."""
+    ctx.require_admin_reader(request)
+    pool = ctx.service.parts.pool
+    scale = pool.scale()
+    workers = WorkersAnswer(
+        desired=scale.desired,
+        running=scale.running,
+        target=scale.target,
+        limited_by=scale.limited_by,
+        workers=tuple(_worker_view(worker) for worker in pool.workers()),
+    )
+    return answer(workers)
+
+
+@router.get(
+    "/integrity-check",
+    **describe(
+        "Check log, invariants and chain",
+        answers={200: IntegrityAnswer},
+        example=IntegrityAnswer(status="ok", checks={"log": {"events": 1200}}),
+    ),
+)
+async def integrity_check(request: Request, ctx: Ctx) -> Response:
+    """Reads the whole log, and takes as long. `status` is `corrupted` when something does not hold."""
+    ctx.require_admin_reader(request)
+    return answer(await ctx.service.integrity())
+
+
+def _status_view(ctx: Context) -> StatusAnswer:
+    state, settings, parts = ctx.state, ctx.settings, ctx.service.parts
+    totals, scale = state.totals, parts.pool.scale()
+    until_ms = totals.drain_until_ms
+    live = {name: count for name, count in state.counts.items() if name is not OperationState.SUBMITTED}
+    return StatusAnswer(
+        status="healthy" if ctx.service.read_only is None else "unhealthy",
+        version=version(),
+        env=settings.env,
+        uptime_seconds=round(time.monotonic() - _STARTED_S, 3),
+        speculation=SpeculationStatus(
+            enabled=speculation_enabled(ctx.engine), pending_operations=state.commitments
+        ),
+        mode=settings.text("speculation.mode"),
+        rollout_percentage=whole(ctx.engine.config.rollout_percentage),
+        latch=totals.latch,
+        drain_until=None if until_ms is None else rfc3339(until_ms),
+        circuit_breaker=state.breaker.state,
+        generator=settings.text("speculation.proof.generator"),
+        parameters=settings.text("proof.parameters"),
+        read_only=ctx.service.read_only,
+        open_operations=state.open_operations,
+        queued_operations=state.queued,
+        operations_by_state={str(name): count for name, count in live.items()},
+        totals={
+            "admitted": totals.admitted,
+            "confirmed": totals.confirmed,
+            "rolled_back": totals.rolled_back,
+            "failed": totals.failed,
+            "batches_confirmed": totals.batches_confirmed,
+        },
+        chain={"connection_status": totals.connection, "slot": parts.posting.slot},
+        workers={"desired": scale.desired, "running": scale.running, "limited_by": scale.limited_by},
+        log={"events": parts.log.head.seq, "head": parts.log.head.hash.hex()},
+        loop_failures=parts.loop_failures,
+        config_problems=settings.problems,
+    )
+
+
+def _worker_view(worker: WorkerInfo) -> WorkerAnswer:
+    return WorkerAnswer(
+        worker_id=worker.worker_id,
+        state=worker.state,
+        backend=worker.backend,
+        batch_id=worker.batch_id,
+        busy_seconds=worker.busy_s,
+        utilization=worker.utilization,
+        batches=worker.batches,
+        failures=worker.failures,
+        restarts=worker.restarts,
+        permutations=worker.permutations,
+        memory_bytes=worker.rss_bytes,
+        last_error=worker.last_error,
+    )

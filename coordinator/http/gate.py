@@ -1,0 +1,86 @@
+"""The outermost layer: who may talk to us at all, and what no caller may ever see.
+
+A page in a browser can send requests to localhost. It cannot choose Host (DNS rebinding shows in it) nor hide
+Origin, so both are checked. What no handler caught ends here as `internal`, with its trace in the log alone.
+"""
+
+import secrets
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from coordinator.core.errors import CoreError, ErrorCode
+from coordinator.http.errors import SEVERITIES, CountError, error_response, internal_response
+from coordinator.logs import get_logger
+
+_log = get_logger("http")
+
+#: Probes (kubelet, load balancers) come by address, so these paths answer whatever Host says.
+OPEN_PATHS = frozenset({"/health", "/ready"})
+
+
+class Gate:
+    """ASGI middleware: Host and Origin against the allowed names, a request id, and the catch-all."""
+
+    def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str], count_error: CountError) -> None:
+        self._app = app
+        self._count_error = count_error
+        self._allowed = frozenset(name.lower() for name in allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            self._count_error(refusal.code, SEVERITIES[refusal.code])
+            await error_response(refusal)(scope, receive, send)
+            return
+        await self._guarded(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> CoreError | None:
+        headers = Headers(scope=scope)
+        if scope["path"] not in OPEN_PATHS and not self._allows(headers.get("host", "")):
+            return CoreError(
+                ErrorCode.HOST_NOT_ALLOWED, "the Host header names no allowed host", field="host"
+            )
+        origin = headers.get("origin")
+        if origin is not None and not self._allows(urlsplit(origin).netloc):
+            return CoreError(
+                ErrorCode.FORBIDDEN, "requests of other sites' pages are refused", field="origin"
+            )
+        return None
+
+    def _allows(self, authority: str) -> bool:
+        return "*" in self._allowed or _without_port(authority).lower() in self._allowed
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = secrets.token_hex(8)
+        started = False
+
+        async def send_marked(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_marked)
+        except Exception:
+            self._count_error(ErrorCode.INTERNAL, SEVERITIES[ErrorCode.INTERNAL])
+            _log.exception(
+                "request_failed", request_id=request_id, method=scope["method"], path=scope["path"]
+            )
+            if not started:
+                await internal_response(request_id)(scope, receive, send_marked)
+
+
+def _without_port(authority: str) -> str:
+    """`localhost:9090` → `localhost`, `[::1]:9090` → `[::1]`."""
+    if authority.startswith("["):
+        return authority.partition("]")[0] + "]"
+    return authority.partition(":")[0]

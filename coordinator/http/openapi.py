@@ -1,0 +1,139 @@
+"""The OpenAPI document: routes say which structs go in and out, the schemas come from the structs.
+
+Bodies are parsed by msgspec, which FastAPI knows nothing of; `describe` puts them into the document.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from coordinator.core.errors import ERRORS, ErrorCode
+from coordinator.http.errors import TOO_EARLY, ErrorAnswer
+
+_REF = "#/components/schemas/{name}"
+_TYPES: set[Any] = {ErrorAnswer}
+
+
+class RouteDocs(TypedDict):
+    """Keyword arguments of a FastAPI route."""
+
+    summary: str
+    responses: dict[int | str, dict[str, Any]]
+    openapi_extra: dict[str, Any]
+
+
+def describe(
+    summary: str,
+    *,
+    answers: Mapping[int, Any],
+    body: Any = None,
+    body_example: Any = None,
+    example: Any = None,
+    body_required: bool = True,
+    errors: Iterable[ErrorCode] = (),
+    denials: bool = False,
+    secured: bool = False,
+    media_type: str = "application/json",
+) -> RouteDocs:
+    """Document a route: what goes in, what comes out by status, and which errors it answers.
+
+    `answers` maps a status to a struct (or a generic of structs, or None for plain text). `example` is of the
+    first of them.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for at, (status, kind) in enumerate(answers.items()):
+        content = _content(kind, example if at == 0 else None, media_type)
+        responses[status] = {"description": summary, "content": content}
+    for status, codes in _codes_by_status(errors).items():
+        responses[status] = _error_response(status, codes)
+    if denials:
+        responses[TOO_EARLY] = _error_response(TOO_EARLY, ["the typed denial"])
+    extra: dict[str, Any] = {}
+    if body is not None:
+        extra["requestBody"] = {"required": body_required, "content": _content(body, body_example)}
+    if secured:
+        extra["security"] = [{"bearer": []}]
+    return RouteDocs(summary=summary, responses=responses, openapi_extra=extra)
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Make `app.openapi()` the full document, built once."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to replace it
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=app.openapi_tags,
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas.update(msgspec.json.schema_components(sorted(_TYPES, key=repr), ref_template=_REF)[1])
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                _complete(document["paths"][route.path_format][method.lower()], route)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return dict(_ecmascript_patterns(document))
+
+
+def _complete(operation: dict[str, Any], route: APIRoute) -> None:
+    """What FastAPI leaves out of the contents that we gave it (null fields of examples), and its own 422."""
+    own = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
+    if own.get("schema", {}).get("$ref", "").endswith("HTTPValidationError"):
+        operation["responses"]["422"] = _error_response(422, [ErrorCode.INVALID])
+    for status, response in route.responses.items():
+        operation["responses"][str(status)]["content"] = response["content"]
+    if route.openapi_extra and "requestBody" in route.openapi_extra:
+        operation["requestBody"] = route.openapi_extra["requestBody"]
+
+
+def _content(kind: Any, example: Any, media_type: str = "application/json") -> dict[str, Any]:
+    if kind is None:
+        schema: dict[str, Any] = {"type": "string"}
+    else:
+        _TYPES.add(kind)
+        (schema,), _ = msgspec.json.schema_components((kind,), ref_template=_REF)
+    content: dict[str, Any] = {"schema": schema}
+    if example is not None:
+        content["example"] = msgspec.to_builtins(example)
+    return {media_type: content}
+
+
+def _codes_by_status(errors: Iterable[ErrorCode]) -> dict[int, list[str]]:
+    by_status: dict[int, list[str]] = {}
+    for code in errors:
+        by_status.setdefault(ERRORS[code].status, []).append(code)
+    return by_status
+
+
+def _error_response(status: int, codes: Iterable[str]) -> dict[str, Any]:
+    content = _content(ErrorAnswer, None)
+    return {"description": f"{status}: " + ", ".join(codes), "content": content}
+
+
+def _ecmascript_patterns(node: Any) -> Any:
+    r"""Python's `\Z` (the true end; `$` would allow a newline) is `$` in a JSON schema."""
+    if isinstance(node, dict):
+        return {
+            key: value.replace(r"\Z", "$") if key == "pattern" else _ecmascript_patterns(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_ecmascript_patterns(item) for item in node]
+    return node

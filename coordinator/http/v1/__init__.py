@@ -1,0 +1,1 @@
+"""The agents' API, a file a subject."""

@@ -1,0 +1,1 @@
+"""The shell acts: it makes the core's decisions durable, then carries them out."""

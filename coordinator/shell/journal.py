@@ -1,0 +1,210 @@
+"""From a decision to a durable fact: the one way in which events reach the log and then everyone who waits for them.
+
+The core applies its events to memory at once; nobody outside is told before they are on disk. After a failed write
+memory is ahead of the disk, so the journal is read-only until the process starts again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import Future
+
+from coordinator.core.engine import Engine
+from coordinator.core.errors import CoreError, ErrorCode
+from coordinator.core.events import (
+    Event,
+    OperationFailed,
+    OperationsAdmitted,
+    OperationsQueued,
+    OperationsRolledBack,
+    QueueCleared,
+    RollbackPending,
+)
+from coordinator.store.errors import LogBusy, LogUnwritable
+from coordinator.store.log import EventLog
+from coordinator.store.proofs import ProofRecord
+from coordinator.store.witnesses import Witness
+
+#: Events kept in memory for subscribers that resume; older ones are read from the log.
+RECENT_EVENTS = 20_000
+#: A subscriber this far behind is ended: it resumes from the log with its last id.
+SUBSCRIBER_EVENTS = 10_000
+
+Listener = Callable[[int, Sequence[Event]], None]
+
+
+class SubscriberTooSlow(Exception):
+    """The subscriber's buffer is full; it should connect again and resume from its last id."""
+
+
+class Journal:
+    """Commits the engine's events in order and publishes them once they are durable. Lives on one event loop."""
+
+    def __init__(self, engine: Engine, log: EventLog, *, read_only: str | None = None) -> None:
+        self._engine = engine
+        self._log = log
+        self._order = asyncio.Lock()
+        self._last: asyncio.Future[None] | None = None
+        self._recent: deque[tuple[int, Event]] = deque(maxlen=RECENT_EVENTS)
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._subscribers: set[asyncio.Queue[tuple[int, Event]]] = set()
+        self._listeners: list[Listener] = []
+        self.read_only = read_only
+        """Why nothing can be written, or None."""
+
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener(last_seq, events)` on the loop for every durable group, in order."""
+        self._listeners.append(listener)
+
+    def require_writable(self) -> None:
+        """Raises:
+        CoreError: read_only.
+        """
+        if self.read_only is not None:
+            raise CoreError(ErrorCode.READ_ONLY, self.read_only)
+
+    async def commit(self, *, witnesses: Sequence[Witness] = (), proofs: Sequence[ProofRecord] = ()) -> None:
+        """Returns once everything the engine has decided so far is durable and published.
+
+        Call it right after the engine, without awaiting in between.
+
+        Raises:
+            CoreError: read_only; the decision may be in memory but is not acknowledged.
+        """
+        events = self._engine.take_events()
+        if not events:
+            if self._last is not None:
+                await asyncio.shield(self._last)
+            return
+        async with self._order:
+            durable = await self._append(events, witnesses, proofs)
+        await asyncio.shield(durable)
+
+    async def _append(
+        self, events: Sequence[Event], witnesses: Sequence[Witness], proofs: Sequence[ProofRecord]
+    ) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        durable: asyncio.Future[None] = loop.create_future()
+        while True:
+            self.require_writable()
+            try:
+                written = self._log.append(events, witnesses=witnesses, proofs=proofs)
+                break
+            except LogBusy:
+                await asyncio.wrap_future(self._log.room())
+            except LogUnwritable as error:
+                self._fail(str(error))
+        self._last = durable
+
+        def done(future: "Future[int]") -> None:
+            loop.call_soon_threadsafe(self._settle, future, durable, events)
+
+        written.add_done_callback(done)
+        return durable
+
+    def _settle(
+        self, written: "Future[int]", durable: "asyncio.Future[None]", events: Sequence[Event]
+    ) -> None:
+        error = written.exception()
+        if error is not None:
+            self._fail(str(error))
+            durable.set_exception(CoreError(ErrorCode.READ_ONLY, str(error)))
+            durable.exception()  # marked as seen: whoever committed may be gone
+            return
+        self._publish(written.result(), events)
+        durable.set_result(None)
+
+    def _fail(self, reason: str) -> None:
+        if self.read_only is None:
+            self.read_only = reason
+            for operation_id in list(self._waiting):
+                self._wake(operation_id)
+
+    def _publish(self, last_seq: int, events: Sequence[Event]) -> None:
+        first_seq = last_seq - len(events) + 1
+        for seq, event in enumerate(events, first_seq):
+            self._recent.append((seq, event))
+            for queue in list(self._subscribers):
+                try:
+                    queue.put_nowait((seq, event))
+                except asyncio.QueueFull:
+                    self._subscribers.discard(queue)
+            if self._waiting:
+                for operation_id in self.operations_of(event):
+                    self._wake(operation_id)
+        for listener in self._listeners:
+            listener(last_seq, events)
+
+    def operations_of(self, event: Event) -> Iterable[str]:
+        """Ids of the operations that an event moved."""
+        match event:
+            case OperationsAdmitted():
+                return [operation.operation_id for operation in event.operations]
+            case OperationsQueued() | OperationsRolledBack() | RollbackPending():
+                return event.operation_ids
+            case OperationFailed():
+                return (event.operation_id,)
+            case QueueCleared():
+                return event.speculating_ids + event.deferred_ids
+        batch_id = getattr(event, "batch_id", None)
+        state = self._engine.state
+        batch = None if batch_id is None else state.batches.get(batch_id) or state.ended_batches.get(batch_id)
+        return batch.operation_ids if batch is not None else ()
+
+    def _wake(self, operation_id: str) -> None:
+        for future in self._waiting.pop(operation_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def changed(self, operation_id: str, *, timeout_s: float) -> bool:
+        """Waits until the operation moved (True) or the time is over (False)."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(operation_id, []).append(future)
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            waiters = self._waiting.get(operation_id)
+            if waiters is not None and future in waiters:
+                waiters.remove(future)
+                if not waiters:
+                    del self._waiting[operation_id]
+        return True
+
+    async def events(self, after: int | None) -> AsyncIterator[tuple[int, Event]]:
+        """Durable events as they come; with `after`, first all that follow that sequence number.
+
+        Raises:
+            SubscriberTooSlow: the reader is more than `SUBSCRIBER_EVENTS` behind.
+        """
+        queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(maxsize=SUBSCRIBER_EVENTS)
+        self._subscribers.add(queue)
+        try:
+            last = after
+            if after is not None:
+                async for seq, event in self._past(after):
+                    last = seq
+                    yield seq, event
+            while True:
+                if queue not in self._subscribers and queue.empty():
+                    raise SubscriberTooSlow
+                seq, event = await queue.get()
+                if last is None or seq > last:
+                    last = seq
+                    yield seq, event
+        finally:
+            self._subscribers.discard(queue)
+
+    async def _past(self, after: int) -> AsyncIterator[tuple[int, Event]]:
+        if self._recent and self._recent[0][0] <= after + 1:
+            for seq, event in [item for item in self._recent if item[0] > after]:
+                yield seq, event
+            return
+        while True:
+            page = await asyncio.to_thread(self._log.read, after, limit=1_000)
+            for stored in page:
+                after = stored.seq
+                yield stored.seq, stored.event
+            if len(page) < 1_000:
+                return

@@ -1,0 +1,224 @@
+"""Proving: idle workers get the batches that the planner forms; their proofs, verified, go back to the core."""
+
+import asyncio
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+
+from coordinator.chain.verification import InvalidProofError, Verify
+from coordinator.core.commands import ProvedBatch
+from coordinator.core.engine import Engine
+from coordinator.core.planner import PlannerView, plan
+from coordinator.core.records import Batch, Operation
+from coordinator.core.states import ReturnReason
+from coordinator.logs import get_logger
+from coordinator.shell.journal import Journal
+from coordinator.store.proofs import ProofRecord
+from coordinator.store.witnesses import Witness, WitnessStore
+from workers.messages import (
+    BatchRequest,
+    BatchResult,
+    ProofTimeout,
+    ProverError,
+    ProverErrorCode,
+    WorkerLost,
+    WorkerState,
+)
+from workers.pool import ProofPool
+from workers.statement import OperationWitness
+
+#: How often held dependent work is looked at, and how often everything is when nothing happens.
+_HELD_S = 0.05
+_QUIET_S = 1.0
+#: A worker that a fault kills is let into its batch for this long.
+_KILL_AFTER_S = 0.02
+
+_log = get_logger("proving")
+
+_RETURNS: Mapping[ProverErrorCode, ReturnReason] = {
+    ProverErrorCode.OUT_OF_MEMORY: ReturnReason.OUT_OF_MEMORY,
+    ProverErrorCode.TOO_LARGE: ReturnReason.PROVER_ERROR,
+}
+
+
+class Proving:
+    """The planner's live loop. A batch is a task here from its start until its proof or failure is durable."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        journal: Journal,
+        pool: ProofPool,
+        witnesses: WitnessStore,
+        domain: bytes,
+        verify: Verify,
+        parameters: str,
+        clock_ms: Callable[[], int],
+        killed_batches: frozenset[int] = frozenset(),
+    ) -> None:
+        """`killed_batches`: a fault on demand; the worker of the N-th batch (from 1) is killed under it."""
+        self._engine = engine
+        self._journal = journal
+        self._pool = pool
+        self._witnesses = witnesses
+        self._domain = domain
+        self._verify = verify
+        self._parameters = parameters
+        self._clock_ms = clock_ms
+        self._killed_batches = killed_batches
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._stranded: dict[str, str] = {}
+        self._killer: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._started = 0
+
+    def wake(self) -> None:
+        """Something changed that the planner should see."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Plans on every change, and while dependent work is held back for its time; until cancelled or read-only."""
+        try:
+            while self._journal.read_only is None:
+                self._wake.clear()
+                self._cancel_lost()
+                await self._return_stranded()
+                await self._start_planned()
+                try:
+                    again_s = _HELD_S if self._engine.state.queued else _QUIET_S
+                    await asyncio.wait_for(self._wake.wait(), again_s)
+                except TimeoutError:
+                    continue
+        finally:
+            await self._cancel()
+
+    async def _start_planned(self) -> None:
+        """Starts what the planner forms for the idle workers."""
+        now_ms = self._clock_ms()
+        workers = self._pool.workers()
+        ids = [worker.worker_id for worker in workers]
+        self._engine.set_workers(ids)
+        batches = self._engine.state.batches
+        busy = {batches[batch_id].worker_id for batch_id in self._running if batch_id in batches}
+        idle = [w.worker_id for w in workers if w.state is WorkerState.IDLE and w.worker_id not in busy]
+        if not idle:
+            return
+        view = PlannerView(
+            state=self._engine.state, config=self._engine.config, idle_workers=idle, worker_ids=ids
+        )
+        started = [self._engine.start_batch(each, now_ms=now_ms) for each in plan(view, now_ms=now_ms)]
+        if not started:
+            return
+        await self._journal.commit()
+        for batch_id in started:
+            batch = batches.get(batch_id)
+            if batch is not None:
+                task = asyncio.create_task(self._prove(batch), name=f"prove {batch_id}")
+                self._running[batch_id] = task
+                task.add_done_callback(functools.partial(self._done, batch_id))
+
+    def _done(self, batch_id: str, task: "asyncio.Task[None]") -> None:
+        self._running.pop(batch_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("prove_failed", batch_id=batch_id, exc_info=error)
+            # A defect must not leave the batch in PROVING for ever.
+            self._stranded[batch_id] = f"a defect in the coordinator: {type(error).__name__}"
+        self.wake()
+
+    def _cancel_lost(self) -> None:
+        """Batches that lost a member are not worth proving any more."""
+        for batch_id in self._engine.cancelled_batches():
+            if (task := self._running.get(batch_id)) is not None:
+                task.cancel()
+
+    async def _return_stranded(self) -> None:
+        stranded, self._stranded = self._stranded, {}
+        for batch_id, detail in stranded.items():
+            reason = ReturnReason.PROVER_ERROR
+            self._engine.batch_failed(batch_id, reason, detail, now_ms=self._clock_ms())
+        if stranded:
+            await self._journal.commit()
+
+    async def _cancel(self) -> None:
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _prove(self, batch: Batch) -> None:
+        self._started += 1
+        if self._started in self._killed_batches:
+            self._kill_soon(batch.worker_id)
+        operations = [self._engine.state.operation(i) for i in batch.operation_ids]
+        try:
+            request = await self._request(batch, operations)
+            timeout_s = self._engine.config.proof_timeout_ms / 1000
+            result = await self._pool.prove(batch.worker_id, request, timeout_s)
+            await self._check(operations, result)
+        except ProverError as error:
+            reason = _RETURNS.get(error.code, ReturnReason.PROVER_ERROR)
+            await self._failed(batch, reason, str(error), error.index)
+        except WorkerLost as error:
+            await self._failed(batch, ReturnReason.WORKER_LOST, str(error))
+        except ProofTimeout as error:
+            await self._failed(batch, ReturnReason.TIMEOUT, str(error))
+        except InvalidProofError as error:
+            await self._failed(batch, ReturnReason.INVALID_PROOF, str(error))
+        else:
+            await self._proved(batch, result)
+
+    async def _request(self, batch: Batch, operations: list[Operation]) -> BatchRequest:
+        witnesses = await asyncio.to_thread(self._witnesses.get, batch.operation_ids)
+        return BatchRequest(
+            batch_id=batch.batch_id,
+            domain=self._domain,
+            operations=tuple(self._witness(o, witnesses[o.operation_id]) for o in operations),
+            parameters=self._parameters,
+        )
+
+    def _witness(self, operation: Operation, witness: Witness) -> OperationWitness:
+        assert witness.secret is not None, "a secret is erased only after confirmation"
+        parents = [self._engine.state.commitment_of(parent) for parent in operation.parents]
+        return OperationWitness(
+            task_id=operation.task_id.encode(),
+            agent_id=operation.agent_id.encode(),
+            output=witness.output,
+            salt=witness.salt,
+            secret=witness.secret,
+            parents=tuple(parent for parent in parents if parent is not None),
+        )
+
+    async def _check(self, operations: list[Operation], result: BatchResult) -> None:
+        """Raises InvalidProofError unless the proof proves what the log says of the batch's operations."""
+        expected = [operation.statement for operation in operations]
+        await asyncio.to_thread(self._verify, result.proof, expected, self._parameters)
+
+    async def _proved(self, batch: Batch, result: BatchResult) -> None:
+        proved = ProvedBatch(
+            root=result.root,
+            proof_digest=hashlib.sha256(result.proof).digest(),
+            proof_bytes=len(result.proof),
+            worker_id=batch.worker_id,
+            backend=result.backend,
+            prove_ms=result.prove_ms,
+            permutations=result.permutations,
+            rows=result.rows,
+        )
+        record = ProofRecord(batch.batch_id, result.proof, result.root, self._parameters, result.log_rows)
+        if self._engine.batch_proved(batch.batch_id, proved, now_ms=self._clock_ms()):
+            await self._journal.commit(proofs=[record])
+
+    async def _failed(
+        self, batch: Batch, reason: ReturnReason, detail: str, index: int | None = None
+    ) -> None:
+        _log.warning("batch_failed", batch_id=batch.batch_id, reason=reason.value, detail=detail)
+        self._engine.batch_failed(batch.batch_id, reason, detail, index=index, now_ms=self._clock_ms())
+        await self._journal.commit()
+
+    def _kill_soon(self, worker_id: str) -> None:
+        async def kill() -> None:
+            await asyncio.sleep(_KILL_AFTER_S)
+            await self._pool.kill(worker_id)
+
+        self._killer = asyncio.create_task(kill(), name=f"kill {worker_id}")

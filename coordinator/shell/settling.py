@@ -1,0 +1,116 @@
+"""Settling: deposits, withdrawals and slashes are posted to the chain's accounts, each once, in the log's order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from coordinator.chain.interface import (
+    EXTERNAL,
+    Chain,
+    ChainUnavailable,
+    SettlementRefused,
+    TaskConflict,
+)
+from coordinator.core.engine import Engine
+from coordinator.core.events import (
+    AgentRegistered,
+    Event,
+    OperationFailed,
+    StakeDeposited,
+    StakeWithdrawn,
+    TaskRegistered,
+)
+from coordinator.logs import get_logger
+
+TREASURY = "treasury"
+_RETRY_S = 0.5
+
+_log = get_logger("settling")
+
+Entries = tuple[tuple[str, int], ...]
+
+
+def account_of(agent_id: str) -> str:
+    """The agent's account on chain; the prefix keeps it apart from the treasury and the outside."""
+    return f"agent:{agent_id}"
+
+
+class Settling:
+    """What is not posted yet waits here, in order; after a restart the log's replay fills it again, since every
+    posting is idempotent by its event's number.
+    """
+
+    def __init__(self, *, engine: Engine, chain: Chain) -> None:
+        self._engine = engine
+        self._chain = chain
+        self._waiting: deque[tuple[int, Entries]] = deque()
+        self._tasks: deque[tuple[str, bytes | None]] = deque()
+        self._wake = asyncio.Event()
+        self.refused: list[str] = []
+        """Settlements that the chain's ledger refused: a defect, shown by the integrity check."""
+
+    @property
+    def waiting(self) -> int:
+        """Postings that the chain has not taken yet."""
+        return len(self._waiting)
+
+    def hear(self, last_seq: int, events: Sequence[Event]) -> None:
+        """Queues what durable events move between accounts."""
+        for seq, event in enumerate(events, last_seq - len(events) + 1):
+            self.add(seq, event)
+
+    def add(self, seq: int, event: Event) -> None:
+        """Queues one event's posting, if it has one."""
+        if isinstance(event, TaskRegistered):
+            self._tasks.append((event.task_id, event.constraint_hash))
+        elif entries := tuple(self._entries(event)):
+            self._waiting.append((seq, entries))
+        else:
+            return
+        self._wake.set()
+
+    def _entries(self, event: Event) -> Iterable[tuple[str, int]]:
+        match event:
+            case AgentRegistered(deposit_lamports=lamports) | StakeDeposited(lamports=lamports) if lamports:
+                yield EXTERNAL, -lamports
+                yield account_of(event.agent_id), lamports
+            case StakeWithdrawn():
+                yield account_of(event.agent_id), -event.lamports
+                yield EXTERNAL, event.lamports
+            case OperationFailed(slash=slash) if slash is not None and slash.lamports:
+                record = self._engine.state.slashes[slash.slash_id]
+                yield account_of(record.bonded_by), -slash.lamports
+                for agent_id, lamports in slash.victims:
+                    yield account_of(agent_id), lamports
+                yield TREASURY, slash.treasury_lamports
+
+    async def run(self) -> None:
+        """Posts until cancelled; the chain's outages only delay it."""
+        while True:
+            try:
+                while self._tasks:
+                    await self._register(*self._tasks[0])
+                    self._tasks.popleft()
+                while self._waiting:
+                    await self._settle(*self._waiting[0])
+                    self._waiting.popleft()
+            except ChainUnavailable:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            self._wake.clear()
+            if not (self._tasks or self._waiting):
+                await self._wake.wait()
+
+    async def _register(self, task_id: str, constraint_hash: bytes | None) -> None:
+        try:
+            await asyncio.to_thread(self._chain.register_task, task_id, constraint_hash)
+        except TaskConflict as error:
+            # The chain's word holds: it will refuse what goes against it.
+            _log.warning("task_conflict", task_id=task_id, detail=str(error))
+
+    async def _settle(self, seq: int, entries: Entries) -> None:
+        try:
+            await asyncio.to_thread(self._chain.settle, seq, entries)
+        except SettlementRefused as error:
+            self.refused.append(str(error))
+            _log.error("settlement_refused", detail=str(error))

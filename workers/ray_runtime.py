@@ -1,0 +1,256 @@
+"""The embedded Ray: a local cluster that belongs to this process, keeps to loopback, and leaves nothing.
+
+Traps that shape this file (Ray 2.60, Linux):
+
+- Ray asks the kernel to kill its processes when the *thread* that started them ends (PR_SET_PDEATHSIG). So
+  one thread, as old as the runtime, makes every blocking call into Ray; a loop's own pool would not do.
+- It reads its environment at import: `_ENVIRONMENT` is in place before this module imports it, lazily.
+- Unless told that this is "Windows or macOS" it listens on every interface.
+- It opens its temporary folder to everybody (chmod 0777): ours lies inside a folder of mode 0700.
+- A local cluster turns token authentication on and leaves the token readable in the home folder, unless mode
+  and token are given. With authentication off, any user of this machine could run code as this one.
+- Unix socket paths have at most 107 bytes, so the folder lies under the system's temporary folder.
+- "(raylet) A worker died" goes to stdout whatever `log_to_driver` says; the deduplicator's filter stops it.
+- Without its GCS, Ray ends this process after 60 s, uncatchably: `alive` tells in time to restart.
+- Never `ray stop`: it ends every Ray on the machine.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import psutil
+
+from workers.messages import StartError, StartErrorCode
+from workers.private_folder import PrivateFolder
+
+T = TypeVar("T")
+
+SLOT_RESOURCE = "proof_worker"
+"""The resource that a node offers once for every worker it can hold."""
+
+LOCAL = "local"
+
+_ENVIRONMENT: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_AUTH_MODE": "token",
+}
+_TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
+
+_RAY_FOLDER = "r"
+_SESSION_BYTES = len("/r/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.sock")
+_LONGEST_FOLDER_BYTES = 107 - _SESSION_BYTES
+_END_TIMEOUT_S = 5.0
+_CORE_PROCESSES = ("gcs_server", "raylet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaySettings:
+    """The shape of the cluster. `slots` is how many workers it can hold.
+
+    `temporary_parent` None: the system's temporary folder. `environment` is what workers see beside this
+    process's own variables. An `address` other than `local` joins a running cluster, whose operator sets its
+    authentication.
+    """
+
+    slots: int
+    object_store_bytes: int = 256 << 20
+    num_cpus: int = 1  # workers ask for none: this is only how many processes Ray keeps started in reserve
+    temporary_parent: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    address: str = LOCAL
+
+
+class RayRuntime:
+    """Ray for this process, at most one at a time; its coroutines are for one event loop."""
+
+    def __init__(self, settings: RaySettings) -> None:
+        assert settings.slots >= 1, "a cluster without slots proves nothing"
+        self.settings = settings
+        self._thread: ThreadPoolExecutor | None = None
+        self._folder: PrivateFolder | None = None
+        self._core: list[psutil.Process] = []
+        self._up = False
+
+    @property
+    def ray(self) -> ModuleType:
+        """The `ray` module; there once the runtime was started."""
+        return load_ray(embedded=self.embedded)
+
+    @property
+    def up(self) -> bool:
+        """Whether calls into Ray can be answered: between a start and the beginning of a stop."""
+        return self._up
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the cluster is ours to start and stop, with all its processes on this machine."""
+        return self.settings.address == LOCAL
+
+    async def start(self) -> None:
+        """Start the cluster, or join it: seconds.
+
+        Raises:
+            StartError: Ray cannot start; the detail says why.
+        """
+        assert self._thread is None, "a runtime starts once"
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray-runtime")
+        try:
+            await self.run(self._start)
+        except BaseException:
+            await self.stop()
+            raise
+        self._up = True
+
+    async def stop(self) -> None:
+        """Stop the cluster and wait until none of its processes is left. Idempotent."""
+        self._up = False
+        if self._thread is None:
+            return
+        try:
+            await self.run(self._stop)
+        finally:
+            thread, self._thread = self._thread, None
+            thread.shutdown(wait=False)
+
+    async def restart(self) -> None:
+        """Stop what is left and start anew. Everything that ran on the cluster is lost."""
+        await self.stop()
+        await self.start()
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run a blocking call into Ray on the runtime's thread."""
+        assert self._thread is not None, "the runtime is not started"
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def slots(self) -> int:
+        """How many workers the cluster can hold now."""
+        if self.embedded:
+            return self.settings.slots
+        return await self.run(lambda: int(load_ray().cluster_resources().get(SLOT_RESOURCE, 0)))
+
+    def alive(self) -> bool:
+        """Whether Ray's own processes still run. False only for an embedded cluster that was started."""
+        return all(_runs(process) for process in self._core)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the embedded cluster, workers included."""
+        return [] if self._folder is None else _processes_of(self._folder.path / _RAY_FOLDER)
+
+    def _start(self) -> None:
+        if not self.embedded:
+            load_ray(embedded=False).init(address=self.settings.address, log_to_driver=False)
+            return
+        self._folder = PrivateFolder(self.settings.temporary_parent, longest_bytes=_LONGEST_FOLDER_BYTES)
+        before = {name: os.environ.get(name) for name in self.settings.environment}
+        os.environ.update(self.settings.environment)
+        try:
+            self._start_local(self._folder.path / _RAY_FOLDER)
+        finally:
+            # Ray's processes have inherited them; `runtime_env` would cost every worker a fresh process.
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    def _start_local(self, folder: Path) -> None:
+        ray = load_ray()
+        try:
+            context = ray.init(
+                address=LOCAL,
+                num_cpus=self.settings.num_cpus,
+                resources={SLOT_RESOURCE: self.settings.slots},
+                object_store_memory=self.settings.object_store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+        except Exception as error:
+            raise StartError(
+                StartErrorCode.RAY_FAILED, f"Ray did not start ({error}); its logs were under {folder}"
+            ) from error
+        self._core = [process for process in _processes_of(folder) if _name(process) in _CORE_PROCESSES]
+        address = context.address_info["node_ip_address"]
+        if address != "127.0.0.1":
+            raise StartError(
+                StartErrorCode.RAY_IMPORTED_EARLIER,
+                f"Ray listens on {address}, not on loopback: something imported ray before this runtime "
+                "started; set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 in the environment",
+            )
+
+    def _stop(self) -> None:
+        # Workers are the raylet's children: once it is gone they are nobody's, and a stopped one would stay.
+        left = self.processes()
+        if not self.alive():
+            _end(left, grace_s=0.0)  # without its GCS, Ray's processes take long to give up
+        self._core = []
+        load_ray(embedded=self.embedded).shutdown()
+        _end(left, grace_s=_END_TIMEOUT_S)
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
+
+
+_settled = False
+
+
+def load_ray(*, embedded: bool = True) -> ModuleType:
+    """The `ray` module, imported with the environment it needs."""
+    global _settled
+    if embedded and not _settled:
+        os.environ.update(_ENVIRONMENT)
+        # Ray reads the token once a process: made once, it serves every later cluster of this process too.
+        os.environ.setdefault(_TOKEN_VARIABLE, secrets.token_hex(32))
+        _settled = True
+    import ray
+
+    return ray
+
+
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    """This process's children that were started for that session folder, with all their descendants."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        try:
+            if any(str(folder) in argument for argument in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+        except psutil.Error:
+            continue
+    return found
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _end(processes: list[psutil.Process], *, grace_s: float) -> None:
+    """Wait for the processes to end, and kill those that do not within the grace."""
+    _, left = psutil.wait_procs(processes, timeout=grace_s)
+    for process in left:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.Error:
+            continue
+    psutil.wait_procs(left, timeout=_END_TIMEOUT_S)

@@ -1,0 +1,87 @@
+"""The real generator: from a batch's witnesses to its STARK proof, on a backend of this worker's own."""
+
+import time
+from collections.abc import Callable
+
+from kernels.backend import choose
+from workers.airs.blinding import SeededBlinding
+from workers.airs.operation_trace import log_rows_for, operation_trace
+from workers.batch_proof import AIR
+from workers.messages import BatchRequest, BatchResult, ProverError, ProverErrorCode
+from workers.stark.air import symbolic_program
+from workers.stark.parameters import by_name
+from workers.stark.prover import prove
+from workers.stark.soundness import admits
+from workers.statement import OperationWitness
+
+_WARM_UP = BatchRequest(
+    batch_id="warm-up",
+    domain=b"warm-up",
+    operations=(OperationWitness(task_id=b"t", agent_id=b"a", output=b"", salt=bytes(24), secret=bytes(24)),),
+    parameters="standard",
+)
+"""The smallest batch, 2^9 rows: it runs through every kernel."""
+
+
+class StarkGenerator:
+    """Proves batches on one backend."""
+
+    def __init__(
+        self, backend: str, kernel_threads: int, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """
+        Raises:
+            ValueError: no backend has that name, or its device is not there.
+        """
+        selection = choose(backend, kernel_threads)
+        self._backend = selection.backend
+        self._clock = clock
+        self.name = selection.backend.name
+        self.reason = selection.reason
+
+    def warm(self) -> None:
+        """Prove the smallest batch: kernels are loaded, or compiled if they never were."""
+        self.prove(_WARM_UP, lambda: None)
+
+    def prove(self, request: BatchRequest, checkpoint: Callable[[], None]) -> BatchResult:
+        """The batch's proof.
+
+        Raises:
+            BatchSizeError: too few or too many operations, or rows.
+            ProverError: the trace is taller than the parameter set's proven bits allow.
+            UnknownParametersError: no set has the request's name.
+        """
+
+        def clock() -> float:
+            # The prover reads its clock at every end of a phase, and has no other place to stop at.
+            checkpoint()
+            return self._clock()
+
+        started = self._clock()
+        parameters = by_name(request.parameters)
+        log_rows = log_rows_for(len(operation.output) for operation in request.operations)
+        if not admits(parameters, program=symbolic_program(AIR), log_rows=log_rows):
+            raise ProverError(
+                ProverErrorCode.TOO_LARGE, f"{parameters.name} does not admit 2^{log_rows} rows"
+            )
+        seed = request.blind_seed
+        trace = operation_trace(
+            request.domain,
+            request.operations,
+            blinding=None if seed is None else SeededBlinding(seed),
+            backend=self._backend,
+        )
+        traced = clock()
+        outcome = prove(AIR, trace.trace, trace.public_values, parameters, self._backend, clock)
+        return BatchResult(
+            batch_id=request.batch_id,
+            proof=outcome.proof,
+            root=trace.root,
+            statements=tuple(statement.statement for statement in trace.statements),
+            prove_ms=round((self._clock() - started) * 1000),
+            phases={"trace": traced - started, **outcome.phases},
+            permutations=trace.operation_rows,
+            rows=outcome.rows,
+            log_rows=trace.log_rows,
+            backend=self.name,
+        )
