@@ -6,6 +6,7 @@ compile, the Numba version and the CPU. The base is `$AGENC_CACHE_DIR`, else
 `$XDG_CACHE_HOME/agenc-prover`, else `~/.cache/agenc-prover`.
 """
 
+import atexit
 import fcntl
 import hashlib
 import importlib.metadata
@@ -103,16 +104,17 @@ def configure_cache() -> CacheConfiguration:
 
 def _make_configuration() -> CacheConfiguration:
     key = cache_key()
-    wanted = base_directory() / key
     try:
+        wanted = base_directory() / key
         _make_writable(wanted)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory can be found
         directory = Path(tempfile.mkdtemp(prefix="agenc-prover-"))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
         return CacheConfiguration(
             directory,
             key,
-            f"the kernel cache {wanted} cannot be written ({error.strerror}): kernels are compiled "
-            f"into {directory} and again by every process; set AGENC_CACHE_DIR to a writable folder",
+            f"the kernel cache cannot be written ({error}): kernels are compiled into {directory} and "
+            "again by every process; set AGENC_CACHE_DIR to a writable folder",
         )
     return CacheConfiguration(wanted, key, None)
 

@@ -168,6 +168,7 @@ def compress_pairs(pool: Pool, left: U32, right: U32) -> U32:
 def hash_tagged(pool: Pool, elements: U32, offsets: I64, tags: U32) -> U32:
     """H_t of n inputs, see `Backend.hash_tagged`: U32[n, 8]."""
     count = len(tags)
+    elements, offsets = np.ascontiguousarray(elements), np.ascontiguousarray(offsets)
     assert offsets.shape == (count + 1,), (offsets.shape, count)
     assert (offsets[0], offsets[-1]) == (0, elements.size), "the offsets do not span the elements"
     lengths = np.diff(offsets)

@@ -80,8 +80,10 @@ def mul(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
         return lift(builder, builder.trunc(high, I32))
     # Even and odd lanes apart, each as 64-bit lanes: `x & low half` and `x >> 32` are what the
     # 32 x 32 -> 64 multiply of SSE2, AVX2 and AVX-512 reads, so the masks cost nothing.
-    products = (builder.mul(part(builder, x), part(builder, y)) for part in (even, odd))
-    return lift(builder, join_high(builder, *(reduce_wide(builder, p) for p in products), x.type))
+    low, high = (
+        reduce_wide(builder, builder.mul(part(builder, x), part(builder, y))) for part in (even, odd)
+    )
+    return lift(builder, join_high(builder, low, high, x.type))
 
 
 def signed_parts(builder: ir.IRBuilder, x: ir.Value) -> list[ir.Value]:

@@ -361,13 +361,3 @@ def lane(typingctx: Any, x: Any, index: Any) -> Any:
         return builder.extract_element(args[0], args[1])
 
     return types.uint32(x, index), codegen
-
-
-_vector_pointer, _first, _ir_masked_load, _ir_transpose = (
-    vector_pointer,
-    first_lanes,
-    masked_load,
-    code.transpose,
-)
-_even, _odd, _umin, _lift = code.even, code.odd, code.umin, code.lift
-_reduce_wide, _join_high = code.reduce_wide, code.join_high

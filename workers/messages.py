@@ -104,7 +104,7 @@ class ProverError(WorkerError):
         return self.code in RETRYABLE
 
 
-class WorkerLost(WorkerError):  # noqa: N818 (the name says what happened)
+class WorkerLost(WorkerError):
     """The worker died under the batch, was retired, or is unknown. The batch may be proved again at once."""
 
     error_type = "worker_lost"
@@ -118,7 +118,7 @@ class WorkerLost(WorkerError):  # noqa: N818 (the name says what happened)
         return f"proof worker {self.worker_id} is lost: {self.detail}"
 
 
-class ProofTimeout(WorkerError):  # noqa: N818 (the name says what happened)
+class ProofTimeout(WorkerError):
     """No proof in time. The worker was killed and is replaced; the batch may be proved again."""
 
     error_type = "timeout"

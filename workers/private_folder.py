@@ -1,7 +1,8 @@
 """A temporary folder that only this user can enter and that does not outlive its process for long.
 
 The owner holds a lock on a file inside. A folder whose lock nobody holds belonged to a process that was killed;
-the next owner removes it.
+the next owner removes it, and ends the processes that still have files open there (two helpers of Ray's that
+live on for a minute without their cluster).
 """
 
 import fcntl
@@ -10,6 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from workers.messages import StartError, StartErrorCode
 
@@ -54,13 +57,24 @@ def _make_locked(parent: Path) -> tuple[Path, IO[str]]:
 
 
 def _remove_orphans(parent: Path) -> None:
-    """Remove this user's folders whose lock nobody holds."""
+    """Remove this user's folders whose lock nobody holds, and what is left of their processes."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
             if folder.stat().st_uid != os.getuid():
                 continue
             with (folder / LOCK_NAME).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _kill_users_of(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:  # held, just being made, or gone meanwhile
+            continue
+
+
+def _kill_users_of(folder: Path) -> None:
+    for process in psutil.process_iter():
+        try:
+            mine = process.pid != os.getpid() and process.uids().real == os.getuid()
+            if mine and any(Path(file.path).is_relative_to(folder) for file in process.open_files()):
+                process.kill()
+        except psutil.Error:
             continue

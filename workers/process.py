@@ -26,7 +26,7 @@ from workers.worker import THREADS, ProofWorker
 Call = asyncio.Future[Any]
 
 
-class ProcessDied(Exception):  # noqa: N818 (a signal inside the pool; its callers get WorkerLost)
+class ProcessDied(Exception):
     """The process behind a call is gone; the text says why."""
 
 
@@ -65,7 +65,7 @@ class WorkerProcess:
             ProcessDied, TimeoutError: it did not come to say anything.
         """
         self._actor = await self._runtime.run(lambda: self._make_actor(spec))
-        self.pid = await self._first(_future(self._actor.pid.remote()), timeout_s=timeout_s)
+        self.pid = await self._first(_future(self._actor.attach.remote()), timeout_s=timeout_s)
         ready = await self._first(_future(self._actor.prepare.remote()), timeout_s=timeout_s)
         if isinstance(ready, StartError):
             raise ready
@@ -134,7 +134,8 @@ class WorkerProcess:
         """End the process, and the actor that Ray may still believe in, so that its slot is free."""
         self.die("it was let go")
         await self.kill()
-        await self._kill_by_ray()
+        if self._runtime.embedded:
+            await self._kill_by_ray()
 
     async def _kill_by_ray(self) -> None:
         actor = self._actor

@@ -20,8 +20,9 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -137,7 +138,7 @@ class RayRuntime:
         """How many workers the cluster can hold now."""
         if self.embedded:
             return self.settings.slots
-        return await self.run(lambda: int(load_ray().cluster_resources().get(SLOT_RESOURCE, 0)))
+        return await self.run(lambda: int(self.ray.cluster_resources().get(SLOT_RESOURCE, 0)))
 
     def alive(self) -> bool:
         """Whether Ray's own processes still run. False only for an embedded cluster that was started."""
@@ -148,41 +149,24 @@ class RayRuntime:
         return [] if self._folder is None else _processes_of(self._folder.path / _RAY_FOLDER)
 
     def _start(self) -> None:
-        if not self.embedded:
-            load_ray(embedded=False).init(address=self.settings.address, log_to_driver=False)
-            return
-        self._folder = PrivateFolder(self.settings.temporary_parent, longest_bytes=_LONGEST_FOLDER_BYTES)
-        before = {name: os.environ.get(name) for name in self.settings.environment}
-        os.environ.update(self.settings.environment)
-        try:
-            self._start_local(self._folder.path / _RAY_FOLDER)
-        finally:
-            # Ray's processes have inherited them; `runtime_env` would cost every worker a fresh process.
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+        if self.embedded:
+            self._folder = PrivateFolder(self.settings.temporary_parent, longest_bytes=_LONGEST_FOLDER_BYTES)
+            # Ray's processes inherit these; `runtime_env` would cost every worker a fresh process.
+            with _environment(self.settings.environment):
+                self._start_local(self._folder.path / _RAY_FOLDER)
+        else:
+            self._init(address=self.settings.address)
 
     def _start_local(self, folder: Path) -> None:
-        ray = load_ray()
-        try:
-            context = ray.init(
-                address=LOCAL,
-                num_cpus=self.settings.num_cpus,
-                resources={SLOT_RESOURCE: self.settings.slots},
-                object_store_memory=self.settings.object_store_bytes,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-            )
-        except Exception as error:
-            raise StartError(
-                StartErrorCode.RAY_FAILED, f"Ray did not start ({error}); its logs were under {folder}"
-            ) from error
+        address = self._init(
+            address=LOCAL,
+            num_cpus=self.settings.num_cpus,
+            resources={SLOT_RESOURCE: self.settings.slots},
+            object_store_memory=self.settings.object_store_bytes,
+            include_dashboard=False,
+            _temp_dir=str(folder),
+        )
         self._core = [process for process in _processes_of(folder) if _name(process) in _CORE_PROCESSES]
-        address = context.address_info["node_ip_address"]
         if address != "127.0.0.1":
             raise StartError(
                 StartErrorCode.RAY_IMPORTED_EARLIER,
@@ -190,17 +174,40 @@ class RayRuntime:
                 "started; set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 in the environment",
             )
 
+    def _init(self, **options: object) -> str:
+        """`ray.init`; returns this node's address."""
+        try:
+            context = self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:
+            raise StartError(StartErrorCode.RAY_FAILED, f"Ray did not start: {error}") from error
+        return str(context.address_info["node_ip_address"])
+
     def _stop(self) -> None:
         # Workers are the raylet's children: once it is gone they are nobody's, and a stopped one would stay.
         left = self.processes()
         if not self.alive():
             _end(left, grace_s=0.0)  # without its GCS, Ray's processes take long to give up
         self._core = []
-        load_ray(embedded=self.embedded).shutdown()
+        self.ray.shutdown()
         _end(left, grace_s=_END_TIMEOUT_S)
         if self._folder is not None:
             self._folder.remove()
             self._folder = None
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 _settled = False

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from kernels import build
 from kernels.backend import choose
 from workers.airs.blinding import SeededBlinding
 from workers.airs.operation_trace import log_rows_for, operation_trace
@@ -37,10 +38,16 @@ class StarkGenerator:
         self._backend = selection.backend
         self._clock = clock
         self.name = selection.backend.name
-        self.reason = selection.reason
+        warning = build.cache_warning()
+        self.reason = selection.reason if warning is None else f"{selection.reason}; {warning}"
 
     def warm(self) -> None:
-        """Prove the smallest batch: kernels are loaded, or compiled if they never were."""
+        """Load all kernels and prove the smallest batch.
+
+        On a machine where they never were compiled, one worker compiles and the others wait for it.
+        """
+        if build.cache_state() == "cold":
+            build.compile_all()
         self.prove(_WARM_UP, lambda: None)
 
     def prove(self, request: BatchRequest, checkpoint: Callable[[], None]) -> BatchResult:

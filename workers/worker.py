@@ -5,7 +5,10 @@ A plain class: the pool makes it an actor with a few threads, so that `status` a
 with its traceback, and one that does not pickle does not arrive at all.
 """
 
+import ctypes
 import os
+import signal
+import sys
 import threading
 import time
 import traceback
@@ -29,12 +32,15 @@ THREADS = 4
 """Calls at once: a proof, `watch` for the actor's whole life, `status`, `cancel`."""
 
 
-class _Cancelled(Exception):  # noqa: N818 (a signal between two methods, not an error)
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+class _Cancelled(Exception):
     """The batch was given up; raised at a checkpoint."""
 
 
 class ProofWorker:
-    """One worker. `prepare` first; then `prove` one batch at a time, the other methods at any time."""
+    """One worker. `attach` and `prepare` first; then `prove` one batch at a time, the rest at any time."""
 
     def __init__(self, *, worker_id: str, generator: str, backend: str, kernel_threads: int) -> None:
         self._worker_id = worker_id
@@ -51,8 +57,13 @@ class ProofWorker:
         self._permutations = 0
         self._last_error: str | None = None
 
-    def pid(self) -> int:
-        """The process, so that the pool can end it even while it prepares."""
+    def attach(self) -> int:
+        """Tie this process's life to its parent's, Ray's raylet; returns its id, so that the pool can end it.
+
+        By itself a worker notices after seconds that its raylet is dead, and would go on proving until then.
+        """
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         return os.getpid()
 
     def prepare(self) -> WorkerReady | StartError:

@@ -23,7 +23,7 @@ _S = OperationState
 #: These say nothing about the operation itself, so the risk rule does not learn from them.
 _INHERITED = frozenset({RollbackReason.PARENT_ROLLED_BACK, RollbackReason.PARENT_FAILED})
 #: Counts fade by half when they reach this, so that what is learned follows an agent that changes.
-FADE_AT = 256
+FADE_AT = 64
 #: Outcomes are kept by the second this long (rates over 5 minutes; the breaker's longest window).
 _OUTCOME_SECONDS = 600
 _ROLLBACK_MINUTES = 61
@@ -302,9 +302,9 @@ def fade(counts: TypeCounts) -> None:
 
 
 def fade_totals(state: "CoreState") -> None:
-    """Fade the counts of all agents together, likewise but more slowly."""
+    """Fade the counts of all agents together, likewise but more slowly; a batch may add thousands at once."""
     totals = state.totals
-    while totals.good + totals.bad >= 16 * FADE_AT:
+    while totals.good + totals.bad >= 4 * FADE_AT:
         totals.good //= 2
         totals.bad //= 2
 

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from coordinator.core.state import CoreState
 
 
-def unconfirmed_ancestors(state: "CoreState", parent_ids: Iterable[str]) -> list[Operation]:
-    """The live operations among the parents and all that they depend on, each once, nearest first."""
+def unconfirmed_ancestors(state: "CoreState", parents: Iterable[Operation]) -> list[Operation]:
+    """The live operations that these are, and that they depend on, each once, nearest first."""
     live = state.live
-    found = {parent_id: live[parent_id] for parent_id in parent_ids if parent_id in live}
-    order = list(found.values())
+    order = list(parents)
+    found = {operation.operation_id for operation in order}
     for operation in order:  # grows while it is walked
         if operation.unconfirmed:
             for parent_id in operation.parents:
                 if parent_id not in found:
                     parent = live.get(parent_id)
                     if parent is not None:
-                        found[parent_id] = parent
+                        found.add(parent_id)
                         order.append(parent)
     return order
 

@@ -124,9 +124,8 @@ def operator(system: RunningSystem) -> Iterator[Client]:
     with Client(system.url, token=OPERATOR_TOKEN) as client:
         client.set_config({"speculation.enabled": True})
         yield client
-        client.set_config(
-            dict.fromkeys(system.service.engine.state.overrides) | {"speculation.enabled": None}
-        )
+        client.set_config({"speculation.enabled": True})  # ends a stop
+        client.set_config(dict.fromkeys(system.service.engine.state.overrides))
 
 
 @pytest.fixture

@@ -94,11 +94,13 @@ def test_a_directory_that_cannot_be_written_is_replaced_and_told(tmp_path: Path)
     code = """
 from kernels import build
 made = build.configure_cache()
-print(made.directory); print(build.cache_warning())
+print(made.directory); print(made.directory.is_dir()); print(build.cache_warning())
 """
-    directory, warning = run(code, AGENC_CACHE_DIR=str(blocked), TMPDIR=str(tmp_path)).stdout.splitlines()
-    assert Path(directory).is_dir()
+    shown = run(code, AGENC_CACHE_DIR=str(blocked), TMPDIR=str(tmp_path)).stdout.splitlines()
+    directory, existed, warning = shown
+    assert existed == "True"
     assert Path(directory).parent == tmp_path
+    assert not Path(directory).exists(), "a temporary cache is removed with its process"
     assert "cannot be written" in warning
     assert "AGENC_CACHE_DIR" in warning
 

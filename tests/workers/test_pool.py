@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import httpx
 import psutil
@@ -34,7 +35,15 @@ PATIENCE_S = 90.0
 LONG = 3000
 """Operations of a batch that is surely still being proved a moment after it began."""
 
-CONFIG = PoolConfig(desired=1, backend="cpu", kernel_threads=1, heartbeat_s=0.2, unresponsive_s=6.0)
+CONFIG = PoolConfig(
+    desired=1,
+    backend="cpu",
+    kernel_threads=1,
+    heartbeat_s=0.2,
+    unresponsive_s=4.0,
+    first_backoff_s=0.05,
+    longest_backoff_s=0.2,
+)
 RUNTIME = RayRuntime(RaySettings(slots=2))
 
 
@@ -231,6 +240,27 @@ async def test_more_workers_than_slots_are_desired_and_not_run(pool: ProofPool) 
     assert (scale.desired, scale.target, scale.limited_by) == (32, 2, ScaleLimit.SLOTS)
     await pool.wait_ready(2, timeout_s=PATIENCE_S)
     assert len(pool.workers()) == 2
+
+
+async def test_memory_limits_the_workers_but_leaves_one(pool: ProofPool) -> None:
+    for limit, target in ((1, 1), (3, 1), (4, 2)):
+        config = replace(CONFIG, desired=2, memory_limit_bytes=limit << 30, worker_memory_bytes=2 << 30)
+        small = ProofPool(config, runtime=RUNTIME)
+        small._slots = 8
+        scale = small.scale()
+        assert (scale.target, scale.limited_by) == (target, ScaleLimit.MEMORY if target < 2 else None)
+
+
+async def test_a_worker_that_cannot_start_says_why_and_tries_again(pool: ProofPool) -> None:
+    other = ProofPool(replace(CONFIG, generator="lottery"), runtime=RUNTIME)
+    await other.start()
+    try:
+        await until(lambda: other.workers()[0].restarts >= 1)
+        assert "lottery" in (other.workers()[0].last_error or "")
+        assert other.scale().running == 0
+    finally:
+        await other.stop()
+    assert worker(pool).state is WorkerState.IDLE, "the runtime it did not start goes on"
 
 
 async def test_the_endpoint_shows_the_pool(pool: ProofPool) -> None:

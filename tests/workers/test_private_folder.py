@@ -1,5 +1,6 @@
 """The private folder: closed to others, removed by its owner, or by the next one when its owner was killed."""
 
+import signal
 import stat
 import subprocess
 import sys
@@ -20,6 +21,18 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+def follow(folder: Path) -> "subprocess.Popen[str]":
+    """A process that has a file of the folder open."""
+    code = "import sys, time; log = open(sys.argv[1], 'w'); print('open', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / "log")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout as out:
+        assert out.readline() == "open\n"
+    return process
+
+
 def test_only_this_user_enters(tmp_path: Path) -> None:
     folder = PrivateFolder(tmp_path, longest_bytes=1000)
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
@@ -29,12 +42,18 @@ def test_only_this_user_enters(tmp_path: Path) -> None:
 
 def test_a_killed_owner_is_cleaned_up_after_and_a_living_one_is_left_alone(tmp_path: Path) -> None:
     living = PrivateFolder(tmp_path, longest_bytes=1000)
+    user = follow(living.path)
     (tmp_path / "agenc-ray-strange").mkdir()
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", OWNER, str(tmp_path)], cwd=root, check=False)
-    assert len(list(tmp_path.glob("agenc-ray-*/left"))) == 1
+    (left,) = tmp_path.glob("agenc-ray-*/left")
+    helper = follow(left.parent)
     next_one = PrivateFolder(tmp_path, longest_bytes=1000)
     assert list(tmp_path.glob("agenc-ray-*/left")) == []
+    assert helper.wait(10) == -signal.SIGKILL
+    assert user.poll() is None
+    user.kill()
+    user.wait()
     assert set(tmp_path.iterdir()) == {living.path, next_one.path, tmp_path / "agenc-ray-strange"}
 
 
