@@ -38,8 +38,9 @@ format: $(INSTALLED_DEV) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-proofs: install ## permutations proved per second on this machine
+bench-proofs: install ## permutations proved per second, ours and, where cargo is, Plonky3's
 	@$(BIN)/agenc bench proofs
+	@$(BIN)/python -m bench.proofs
 
 lock: $(INSTALLED_DEV) ## resolve the requirements again (needs uv: pip install uv)
 	echo 'setuptools>=77' | uv pip compile pyproject.toml - --universal --python-version 3.11 \

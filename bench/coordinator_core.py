@@ -110,9 +110,7 @@ def run(operations: int, *, agents: int, chain: int, call: int, speculation: boo
                 timed("prove", at)
                 at = time.process_time()
                 due = engine.batch_submitting(batch_id, slot=slot, now_ms=now_ms)
-                seen = Observation(
-                    transaction=due.transaction, status=TransactionStatus.CONFIRMED, slot=slot
-                )
+                seen = Observation(transaction=due.transaction, status=TransactionStatus.CONFIRMED, slot=slot)
                 engine.chain_observed([seen], slot=slot, now_ms=now_ms)
                 timed("confirm", at)
                 slot += 6

@@ -376,13 +376,6 @@ class StatusAnswer(_Answer, frozen=True):
     config_problems: tuple[str, ...]
 
 
-class IntegrityAnswer(_Answer, frozen=True):
-    """The log's hashes, the invariants, and the agreement with the chain: what is wrong, and where."""
-
-    status: Literal["ok", "corrupted"]
-    checks: dict[str, Any]
-
-
 class AuditEntry(_Answer, frozen=True):
     """An operator's action: who (the token's name), what, before and after."""
 

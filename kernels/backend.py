@@ -53,6 +53,12 @@ class Backend(Protocol):
         from 0 to `elements.size`; `tags` is uint32[n] of plain integers below p.
         """
 
+    def absorb(self, elements: U32, offsets: I64, tags: U32) -> tuple[U32, U32]:
+        """As `hash_tagged` for inputs of at least one element, with every permutation's input kept.
+
+        Returns the inputs U32[blocks, 16] of all permutations, input by input, and the digests U32[n, 8].
+        """
+
     def hash_rows(self, rows: U32) -> U32:
         """`poseidon2.sponge24` of every row of U32[q, w]: U32[q, 8]."""
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 SOURCE_ROOT = Path(__file__).resolve().parent
+DEVICE_FOLDER = "cuda"
+"""Its sources make no code for the CPU, and what they compile has a key of its own."""
 UNUSED_DAYS = 14
 _COMPLETE = "complete"  # marker file of a directory in which every kernel has been compiled
 
@@ -64,13 +66,15 @@ def source_files(root: Path = SOURCE_ROOT) -> list[Path]:
 
 
 def cache_key(root: Path = SOURCE_ROOT) -> str:
-    """16 hex digits of SHA-256 over the kernel sources, the versions and the CPU compiled for."""
+    """16 hex digits of SHA-256 over the CPU's kernel sources, the versions and the CPU compiled for."""
     digest = hashlib.sha256()
     for part in (sys.version, *_versions(), *_cpu()):
         digest.update(part.encode() + b"\0")
     for path in source_files(root):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root)}:{len(content)}\0".encode() + content)
+        name = path.relative_to(root)
+        if name.parts[0] != DEVICE_FOLDER:
+            content = path.read_bytes()
+            digest.update(f"{name}:{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 

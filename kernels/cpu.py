@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kernels import deep, fold, grind, hashing, lde, merkle, permutation_trace, quotient
+from kernels import absorb, deep, fold, grind, hashing, lde, merkle, permutation_trace, quotient
 from kernels.field import U32, Ext
 from kernels.hashing import I64
 from kernels.program import SymbolicProgram
@@ -26,6 +26,9 @@ class CpuBackend:
 
     def hash_tagged(self, elements: U32, offsets: I64, tags: U32) -> U32:
         return hashing.hash_tagged(self.pool, elements, offsets, tags)
+
+    def absorb(self, elements: U32, offsets: I64, tags: U32) -> tuple[U32, U32]:
+        return absorb.absorb(self.pool, elements, offsets, tags)
 
     def hash_rows(self, rows: U32) -> U32:
         return hashing.hash_rows(self.pool, rows)

@@ -255,8 +255,10 @@ class ProofPool:
     async def _live(self, member: Member) -> None:
         """One process after the other until the member is let go."""
         backoff_s = 0.0
-        while not member.let_go.is_set():
+        while True:
             await self._cluster_up.wait()
+            if member.let_go.is_set():
+                break
             started_s = self._clock()
             cause = await self._one_process(member)
             if member.let_go.is_set():

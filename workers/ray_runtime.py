@@ -3,7 +3,8 @@
 Traps that shape this file (Ray 2.60, Linux):
 
 - Ray asks the kernel to kill its processes when the *thread* that started them ends (PR_SET_PDEATHSIG). So
-  one thread, as old as the runtime, makes every blocking call into Ray; a loop's own pool would not do.
+  one thread, as old as the runtime, makes every blocking call into Ray. An executor's would not do: it ends
+  with its loop, or before `atexit` where a forgotten runtime is still stopped.
 - It reads its environment at import: `_ENVIRONMENT` is in place before this module imports it, lazily.
 - Unless told that this is "Windows or macOS" it listens on every interface.
 - It opens its temporary folder to everybody (chmod 0777): ours lies inside a folder of mode 0700.
@@ -16,15 +17,19 @@ Traps that shape this file (Ray 2.60, Linux):
 """
 
 import asyncio
+import atexit
 import logging
 import os
 import secrets
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import TypeVar
 
@@ -78,7 +83,7 @@ class RayRuntime:
     def __init__(self, settings: RaySettings) -> None:
         assert settings.slots >= 1, "a cluster without slots proves nothing"
         self.settings = settings
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: _LastingThread | None = None
         self._folder: PrivateFolder | None = None
         self._core: list[psutil.Process] = []
         self._up = False
@@ -105,7 +110,8 @@ class RayRuntime:
             StartError: Ray cannot start; the detail says why.
         """
         assert self._thread is None, "a runtime starts once"
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray-runtime")
+        self._thread = _LastingThread("ray-runtime")
+        atexit.register(self._stop)
         try:
             await self.run(self._start)
         except BaseException:
@@ -121,8 +127,9 @@ class RayRuntime:
         try:
             await self.run(self._stop)
         finally:
+            atexit.unregister(self._stop)
             thread, self._thread = self._thread, None
-            thread.shutdown(wait=False)
+            thread.end()
 
     async def restart(self) -> None:
         """Stop what is left and start anew. Everything that ran on the cluster is lost."""
@@ -132,7 +139,7 @@ class RayRuntime:
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call into Ray on the runtime's thread."""
         assert self._thread is not None, "the runtime is not started"
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return await asyncio.wrap_future(self._thread.submit(call))
 
     async def slots(self) -> int:
         """How many workers the cluster can hold now."""
@@ -168,16 +175,13 @@ class RayRuntime:
         )
         self._core = [process for process in _processes_of(folder) if _name(process) in _CORE_PROCESSES]
         if address != "127.0.0.1":
-            raise StartError(
-                StartErrorCode.RAY_IMPORTED_EARLIER,
-                f"Ray listens on {address}, not on loopback: something imported ray before this runtime "
-                "started; set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 in the environment",
-            )
+            raise StartError(StartErrorCode.RAY_FAILED, f"Ray listens on {address}, not on loopback")
 
     def _init(self, **options: object) -> str:
         """`ray.init`; returns this node's address."""
+        ray = self.ray
         try:
-            context = self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:
             raise StartError(StartErrorCode.RAY_FAILED, f"Ray did not start: {error}") from error
         return str(context.address_info["node_ip_address"])
@@ -188,11 +192,42 @@ class RayRuntime:
         if not self.alive():
             _end(left, grace_s=0.0)  # without its GCS, Ray's processes take long to give up
         self._core = []
-        self.ray.shutdown()
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
         _end(left, grace_s=_END_TIMEOUT_S)
         if self._folder is not None:
             self._folder.remove()
             self._folder = None
+
+
+class _LastingThread:
+    """A daemon thread that makes the calls given to it, one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, call: Callable[[], T]) -> "Future[T]":
+        """Make the call when those before it are done."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:
+                    future.set_exception(error)
+
+        self._calls.put(run)
+        return future
+
+    def end(self) -> None:
+        """End when the calls before it are done."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
 
 
 @contextmanager
@@ -214,9 +249,20 @@ _settled = False
 
 
 def load_ray(*, embedded: bool = True) -> ModuleType:
-    """The `ray` module, imported with the environment it needs."""
+    """The `ray` module, imported with the environment it needs.
+
+    Raises:
+        StartError: something else imported it already, with another environment.
+    """
     global _settled
     if embedded and not _settled:
+        wrong = [name for name, value in _ENVIRONMENT.items() if os.environ.get(name) != value]
+        if "ray" in sys.modules and wrong:
+            raise StartError(
+                StartErrorCode.RAY_IMPORTED_EARLIER,
+                f"ray was imported before this runtime could set {', '.join(wrong)}: import it later, or set "
+                f"{' '.join(f'{name}={_ENVIRONMENT[name]}' for name in wrong)} in the environment",
+            )
         os.environ.update(_ENVIRONMENT)
         # Ray reads the token once a process: made once, it serves every later cluster of this process too.
         os.environ.setdefault(_TOKEN_VARIABLE, secrets.token_hex(32))

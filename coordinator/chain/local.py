@@ -1,5 +1,4 @@
-"""A whole chain in one file: slots, a mempool, real verification of every batch proof, accounts, faults on
-demand.
+"""A whole chain in one file: slots, mempool, real verification of every proof, accounts, faults on demand.
 
 Its history depends on what was submitted and when, never on when somebody looked: the slot in which a
 transaction is included follows from its submission and the faults, and `advance` executes all slots up to

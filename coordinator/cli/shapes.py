@@ -49,25 +49,34 @@ def parameter_set(name: str) -> "Parameters":
         raise CliError(f"--parameters: {error}") from None
 
 
-def benchmark_trace(air: "Poseidon2Air", *, seed: int, log_rows: int, backend: "Backend") -> "U32":
-    """The deterministic trace U32[2^log_rows, air.width], Montgomery form.
-
-    Inputs are the splitmix64 stream of `seed`, each word mod p, permutation by permutation, element 0 first
-    (specification "The proof", section 6).
-    """
+def benchmark_inputs(*, seed: int, count: int) -> "U32":
+    """The inputs of `count` permutations, U32[count, 16], Montgomery form: the splitmix64 stream of `seed`,
+    each word mod p, permutation by permutation, element 0 first (specification "The proof", section 6)."""
     import numpy as np
 
     from kernels.field import P, to_monty
     from workers.airs.blinding import splitmix64
-    from workers.airs.poseidon2 import COLUMNS, STATE_WIDTH
+    from workers.airs.poseidon2 import STATE_WIDTH
 
-    count = air.per_row << log_rows
     words = splitmix64(seed, count * STATE_WIDTH) % np.uint64(P)
-    inputs = to_monty(words).reshape(count, STATE_WIDTH)
-    trace = np.empty((1 << log_rows, air.width), dtype=np.uint32)
+    return to_monty(words).reshape(count, STATE_WIDTH)
+
+
+def fill_trace(air: "Poseidon2Air", inputs: "U32", *, backend: "Backend") -> "U32":
+    """The trace U32[len(inputs) / air.per_row, air.width] of these permutations."""
+    import numpy as np
+
+    from workers.airs.poseidon2 import COLUMNS
+
+    trace = np.empty((len(inputs) // air.per_row, air.width), dtype=np.uint32)
     for place in range(air.per_row):
         backend.permutation_trace(
             np.ascontiguousarray(inputs[place :: air.per_row]),
             out=trace[:, place * COLUMNS : (place + 1) * COLUMNS],
         )
     return trace
+
+
+def benchmark_trace(air: "Poseidon2Air", *, seed: int, log_rows: int, backend: "Backend") -> "U32":
+    """The deterministic trace U32[2^log_rows, air.width], Montgomery form."""
+    return fill_trace(air, benchmark_inputs(seed=seed, count=air.per_row << log_rows), backend=backend)

@@ -25,6 +25,7 @@ from coordinator.answers_admin import (
     EmergencyAnswer,
     HealthAnswer,
     Scalar,
+    StaleAnswer,
     StatusAnswer,
     WorkersAnswer,
 )
@@ -222,6 +223,10 @@ class AsyncClient:
     async def workers(self) -> WorkersAnswer:
         """The proof workers."""
         return await self._run(calls.workers())
+
+    async def timeout_stale(self, older_than_seconds: int) -> StaleAnswer:
+        """Roll back what was admitted longer ago and is not confirmed."""
+        return await self._run(calls.timeout_stale(older_than_seconds))
 
     async def emergency(
         self, action: str, *, force: bool = False, deadline_seconds: int = 30

@@ -31,6 +31,8 @@ from coordinator.answers_admin import (
     EmergencyBody,
     HealthAnswer,
     Scalar,
+    StaleAnswer,
+    StaleBody,
     StatusAnswer,
     WorkersAnswer,
 )
@@ -232,6 +234,14 @@ def set_config(changes: Mapping[str, Scalar]) -> Call[ConfigChange]:
 def workers() -> Call[WorkersAnswer]:
     """The proof workers."""
     return Call(method="GET", path="/admin/workers", answer=WorkersAnswer)
+
+
+def timeout_stale(older_than_seconds: int) -> Call[StaleAnswer]:
+    """Rolls back what was admitted longer ago."""
+    path = "/admin/operations/timeout-stale"
+    return Call(
+        method="POST", path=path, answer=StaleAnswer, body=StaleBody(older_than_seconds=older_than_seconds)
+    )
 
 
 def emergency(action: str, *, force: bool, deadline_seconds: int) -> Call[EmergencyAnswer]:

@@ -25,6 +25,7 @@ from coordinator.answers_admin import (
     EmergencyAnswer,
     HealthAnswer,
     Scalar,
+    StaleAnswer,
     StatusAnswer,
     WorkersAnswer,
 )
@@ -221,6 +222,10 @@ class Client:
     def workers(self) -> WorkersAnswer:
         """The proof workers."""
         return self._run(calls.workers())
+
+    def timeout_stale(self, older_than_seconds: int) -> StaleAnswer:
+        """Roll back what was admitted longer ago and is not confirmed."""
+        return self._run(calls.timeout_stale(older_than_seconds))
 
     def emergency(self, action: str, *, force: bool = False, deadline_seconds: int = 30) -> EmergencyAnswer:
         """Stop speculation."""

@@ -13,7 +13,7 @@ from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import AdmittedOperation, Decision, OperationsAdmitted
 from coordinator.core.fold_admission import admit
 from coordinator.core.graph import arrange
-from coordinator.core.records import Agent, Operation
+from coordinator.core.records import Agent, Operation, TimelineEntry
 from coordinator.core.speculation import Question, decide, decide_bond
 from coordinator.core.states import OperationState
 
@@ -29,6 +29,7 @@ def submit(core: Core, submissions: Sequence[Submission], *, now_ms: int) -> lis
     verdicts: dict[int, Verdict] = {}
     admitted: list[AdmittedOperation] = []
     refused: dict[str, CoreError] = {}
+    entries: dict[str, TimelineEntry] = {}
     for at in _order(submissions, refused):
         submission = submissions[at]
         operation_id = submission.operation_id
@@ -39,7 +40,7 @@ def submit(core: Core, submissions: Sequence[Submission], *, now_ms: int) -> lis
             verdicts[at] = Verdict(operation_id, False, error)
             continue
         if made is not None:
-            admit(core.state, made, at_ms=now_ms)
+            admit(core.state, made, at_ms=now_ms, entries=entries)
             admitted.append(made)
         verdicts[at] = Verdict(operation_id, made is not None)
     if admitted:

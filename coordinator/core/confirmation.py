@@ -89,7 +89,10 @@ def transactions_watched(core: Core) -> list[str]:
     confirmed = (
         batch.transaction
         for batch in reversed(core.state.ended_batches.values())
-        if batch.state is BatchState.CONFIRMED and not batch.reposting and batch.transaction is not None
+        if batch.state is BatchState.CONFIRMED
+        and not batch.reposting
+        and batch.transaction is not None
+        and batch.operation_ids[0] in core.state.ended  # what was let go could not be posted again
     )
     return [due.transaction for due in transactions_open(core)] + list(islice(confirmed, WATCHED_BATCHES))
 
@@ -218,7 +221,7 @@ def _observe_ended(core: Core, batch: Batch, seen: Observation, *, now_ms: int) 
     if seen.transaction != batch.transaction or batch.repost_due:
         return False
     if not batch.reposting:
-        return seen.status is TransactionStatus.REORGED
+        return seen.status is TransactionStatus.REORGED and not batch.reorged
     if seen.status is TransactionStatus.CONFIRMED:
         core.emit(BatchConfirmed(now_ms, batch.batch_id, seen.transaction, seen.slot))
     elif seen.status in _DEAD:

@@ -245,7 +245,8 @@ class OperationsRolledBack(_Event, frozen=True):
 class Slash(msgspec.Struct, frozen=True, array_like=True):
     """What a fault took from a bond and where it went; `lamports` = sum of shares + treasury.
 
-    `victims` are (agent id, lamports), one entry an agent, in the order of the ids.
+    `victims` are (agent id, lamports), one entry an agent, in the order of the ids; the lamports came from
+    `bonded_by`'s bond, which is the guilty agent's own but for delegation.
     """
 
     slash_id: str
@@ -253,6 +254,8 @@ class Slash(msgspec.Struct, frozen=True, array_like=True):
     victims: tuple[tuple[str, int], ...]
     treasury_lamports: int
     cooldown_until_ms: int
+    agent_id: str = ""
+    bonded_by: str = ""
 
 
 class OperationFailed(_Event, frozen=True):

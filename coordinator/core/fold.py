@@ -123,8 +123,10 @@ def _finality_violated(state: "CoreState", event: ev.FinalityViolated) -> None:
     for batch_id in event.batch_ids:
         batch = state.ended_batches[batch_id]
         if batch.state is BatchState.CONFIRMED:
-            batch.reposting = batch.repost_due = True
-            state.reposting[batch_id] = state.due[batch_id] = None
+            batch.reorged = True
+            if batch.operation_ids[0] in state.ended:  # else it is too old to be posted again
+                batch.reposting = batch.repost_due = True
+                state.reposting[batch_id] = state.due[batch_id] = None
         else:
             batch.confirmed_slot = event.slot
 
@@ -147,6 +149,7 @@ def _rebuilt(state: "CoreState", event: ev.StateRebuilt) -> None:
         state.confirmed_outputs[operation.operation_id] = operation.output_commitment
         state.confirmed_tasks[operation.task_id] = operation.operation_id
         state.spent_nullifiers[operation.nullifier] = operation.operation_id
+    state.count_ends()
 
 
 def _nothing(state: "CoreState", event: ev.AdminActed) -> None:

@@ -1,6 +1,9 @@
 """The fold of admission: an operation's record, its place in the graph, its bond."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from msgspec.structs import astuple
 
 from coordinator.core.events import AdmittedOperation, OperationsAdmitted
 from coordinator.core.fold_operations import count_branches
@@ -15,14 +18,24 @@ _S = OperationState
 
 def fold_admitted(state: "CoreState", event: OperationsAdmitted) -> None:
     """Operations were admitted, parents before children."""
+    entries: dict[str, TimelineEntry] = {}
     for admitted in event.operations:
-        admit(state, admitted, at_ms=event.at_ms)
+        admit(state, admitted, at_ms=event.at_ms, entries=entries)
 
 
-def admit(state: "CoreState", admitted: AdmittedOperation, *, at_ms: int) -> Operation:
-    """Make the record of one admitted operation: the same code when it is decided and when it is replayed."""
+def admit(
+    state: "CoreState", admitted: AdmittedOperation, *, at_ms: int, entries: dict[str, TimelineEntry]
+) -> Operation:
+    """Make the record of one admitted operation: the same code when it is decided and when it is replayed.
+
+    Args:
+        state: the state.
+        admitted: what was admitted.
+        at_ms: when.
+        entries: the timeline entries that the operations of one event share, by reason; empty at first.
+    """
     agent = state.agents[admitted.agent_id]
-    operation = _record(state, admitted, at_ms=at_ms)
+    operation = _record(state, admitted, agent, at_ms=at_ms, entries=entries)
     operation_id = operation.operation_id
     assert operation_id not in state.live, f"operation {operation_id!r} admitted twice"
     state.live[operation_id] = operation
@@ -50,58 +63,42 @@ def admit(state: "CoreState", admitted: AdmittedOperation, *, at_ms: int) -> Ope
     return operation
 
 
-def _record(state: "CoreState", admitted: AdmittedOperation, *, at_ms: int) -> Operation:
+def _record(
+    state: "CoreState",
+    admitted: AdmittedOperation,
+    agent: Agent,
+    *,
+    at_ms: int,
+    entries: dict[str, TimelineEntry],
+) -> Operation:
     number = state.totals.admitted
     speculative = admitted.depth > 0 and admitted.state is not _S.DEFERRED
-    agent_key = state.agents[admitted.agent_id].agent_key
-    return Operation(
-        operation_id=admitted.operation_id,
-        agent_id=admitted.agent_id,
-        task_id=admitted.task_id,
-        operation_type=admitted.operation_type,
-        parents=admitted.parents,
-        content_digest=admitted.content_digest,
-        constraint_hash=admitted.constraint_hash,
-        output_commitment=admitted.output_commitment,
-        nullifier=admitted.nullifier,
-        agent_key=agent_key if agent_key == admitted.agent_key else admitted.agent_key,
-        public_digest=admitted.public_digest,
-        statement=admitted.statement,
-        binding=admitted.binding,
-        output_bytes=admitted.output_bytes,
-        rows=admitted.rows,
-        priority=admitted.priority,
-        deadline_ms=admitted.deadline_ms,
-        retry_of=admitted.retry_of,
-        admitted_at_ms=at_ms,
-        number=number,
-        rank=number,
-        depth=admitted.depth,
-        bond_lamports=admitted.bond_lamports,
-        bonded_by=admitted.agent_id if admitted.bonded_by is None else admitted.bonded_by,
-        committed=admitted.committed,
-        snapshot=admitted.snapshot,
-        speculative=speculative,
-        decision=admitted.decision,
-        state=admitted.state,
-        timeline=_first_entries(admitted, speculative=speculative, at_ms=at_ms),
-        unconfirmed=0,
-        blocked=0,
-    )
+    timeline = [
+        entries.get(reason) or entries.setdefault(reason, (at_ms, to, reason))
+        for to, reason in _first_moves(admitted, speculative=speculative)
+    ]
+    operation = _MAKE(*astuple(admitted), at_ms, number, number, speculative, timeline)
+    if admitted.bonded_by is None:
+        operation.bonded_by = admitted.agent_id
+    if admitted.agent_key == agent.agent_key:
+        operation.agent_key = agent.agent_key  # one object for all of an agent's operations
+    return operation
 
 
-def _first_entries(admitted: AdmittedOperation, *, speculative: bool, at_ms: int) -> list[TimelineEntry]:
-    entries: list[TimelineEntry] = [(at_ms, _S.SUBMITTED, "submitted")]
+#: By place, since by name takes eight times as long; `Operation` says what stands where.
+_MAKE: Callable[..., Operation] = Operation
+_GRANTED = ((_S.SUBMITTED, "submitted"), (_S.SPECULATING, "granted"))
+_OPTIMISTIC = (*_GRANTED, (_S.QUEUED, "optimistic_proof"))
+_QUEUED = ((_S.SUBMITTED, "submitted"), (_S.QUEUED, "no_unconfirmed_parent"))
+
+
+def _first_moves(admitted: AdmittedOperation, *, speculative: bool) -> tuple[tuple[OperationState, str], ...]:
     if speculative:
-        entries.append((at_ms, _S.SPECULATING, "granted"))
-        if admitted.state is _S.QUEUED:
-            entries.append((at_ms, _S.QUEUED, "optimistic_proof"))
-    elif admitted.state is _S.DEFERRED:
-        denial = admitted.decision.denial if admitted.decision is not None else None
-        entries.append((at_ms, _S.DEFERRED, "denied" if denial is None else denial.value))
-    else:
-        entries.append((at_ms, _S.QUEUED, "parents_confirmed" if admitted.parents else "no_parents"))
-    return entries
+        return _OPTIMISTIC if admitted.state is _S.QUEUED else _GRANTED
+    if admitted.state is not _S.DEFERRED:
+        return _QUEUED
+    denial = admitted.decision.denial if admitted.decision is not None else None
+    return (_S.SUBMITTED, "submitted"), (_S.DEFERRED, "denied" if denial is None else denial.value)
 
 
 def _link_parents(state: "CoreState", operation: Operation) -> None:

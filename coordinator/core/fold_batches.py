@@ -19,22 +19,12 @@ from coordinator.core.events import (
 from coordinator.core.fold_ends import confirm, fade_totals, record_outcomes
 from coordinator.core.fold_operations import block, enter_queue, leave_queue
 from coordinator.core.records import Batch, Operation, TimelineEntry
-from coordinator.core.states import BatchState, OperationState, ReturnReason, RevertReason
+from coordinator.core.states import WORKER_FAILURES, BatchState, OperationState, RevertReason
 
 if TYPE_CHECKING:
     from coordinator.core.state import CoreState
 
 _S = OperationState
-#: Returns that are the worker's or the prover's doing: the operations go to another worker next.
-WORKER_FAILURES = frozenset(
-    {
-        ReturnReason.WORKER_LOST,
-        ReturnReason.TIMEOUT,
-        ReturnReason.PROVER_ERROR,
-        ReturnReason.OUT_OF_MEMORY,
-        ReturnReason.INVALID_PROOF,
-    }
-)
 _EMA_WEIGHT = 0.2
 _MAX_ENDED_BATCHES = 20_000
 
@@ -299,7 +289,7 @@ def fold_confirmed(state: "CoreState", event: BatchConfirmed) -> None:
     batch = state.batches.get(event.batch_id)
     if batch is None:
         batch = state.ended_batches[event.batch_id]
-        batch.reposting = batch.repost_due = False
+        batch.reposting = batch.repost_due = batch.reorged = False
         batch.confirmed_slot = event.slot
         del state.reposting[batch.batch_id]
         return
@@ -311,7 +301,7 @@ def fold_confirmed(state: "CoreState", event: BatchConfirmed) -> None:
         confirmed += 1
     assert confirmed == len(batch.operation_ids), "a batch confirms whole"
     state.depth_cache.clear()
-    batch.pending = 0
+    batch.pending, batch.reorged = 0, False
     batch.state = BatchState.CONFIRMED
     batch.confirmed_slot, batch.transaction = event.slot, event.transaction
     for waiter_id in batch.waiters:

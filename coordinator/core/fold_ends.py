@@ -1,5 +1,6 @@
 """The fold of the three ways to end: what becomes of bond, nullifier, children, batch, and of what is learned."""
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from coordinator.core.events import OperationFailed, OperationsRolledBack, Slash
@@ -233,8 +234,8 @@ def _forget(state: "CoreState", operation: Operation) -> None:
     ended[operation.operation_id] = operation
     # In chunks: the first key of a dict whose front was deleted is slow to find.
     if len(ended) > state.retained + state.retained // 8 + 16:
-        surplus = len(ended) - state.retained
-        for old in [operation_id for operation_id, _ in zip(ended, range(surplus), strict=False)]:
+        oldest = islice(ended.values(), len(ended) - state.retained)
+        for old in [one.operation_id for one in oldest if one.batch_id not in state.reposting]:
             del ended[old]
 
 

@@ -10,14 +10,14 @@ priority, then the order of admission. Where a turn does not fit everyone, the f
 (so everyone advances), the rest by deadline, priority and admission.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from coordinator.core.commands import BatchPlan
 from coordinator.core.config import CoreConfig
 from coordinator.core.limits import MAX_BATCH_OPERATIONS, PADDING_ROWS
-from coordinator.core.ready import ReadyKey, ready_key
+from coordinator.core.ready import ReadyKey, ReadyQueue, ready_key
 from coordinator.core.records import Batch, Operation
 from coordinator.core.state import CoreState
 from coordinator.core.states import BatchState, OperationState
@@ -104,6 +104,9 @@ class _Search:
         self.now_ms = now_ms
         self.taken: dict[str, None] = {}
         self.tasks: dict[str, None] = {}
+        self.rows_left = view.state.queued_rows
+        self.batch = 0
+        self.turns: dict[bool, dict[str, _Turn]] = {True: {}, False: {}}
         self.estimates = Estimates(view.state, view.config, now_ms)
 
     # -- the three kinds of batch ----------------------------------------------------------
@@ -144,12 +147,14 @@ class _Search:
                 return self._plan(draft, worker_id, DEPENDENT)
             for operation in draft.operations:
                 del self.taken[operation.operation_id], self.tasks[operation.task_id]
+                self.rows_left += operation.rows
+            self.turns[False].clear()
         return None
 
     def _draft(self, idle: int) -> _Draft:
         max_operations, max_rows = capacity(self.config)
         if idle > 1 and self.config.batch_size is None:
-            share = -(-self.state.queued_rows // idle)
+            share = -(-self.rows_left // idle)
             max_rows = min(max_rows, max(share, MIN_SHARE_ROWS))
         return _Draft(max_operations, max_rows)
 
@@ -160,12 +165,11 @@ class _Search:
         draft.add(operation)
         self.taken[operation.operation_id] = None
         self.tasks[operation.task_id] = None
+        self.rows_left -= operation.rows
 
     def _may(self, operation: Operation, worker_id: str) -> bool:
-        """Not taken, its task not in flight, and no worker left that has not failed it while this one has."""
-        if operation.operation_id in self.taken or operation.task_id in self.tasks:
-            return False
-        if operation.task_id in self.state.task_in_flight:
+        """Its task is not in flight, and no worker is left that has not failed it while this one has."""
+        if operation.task_id in self.tasks or operation.task_id in self.state.task_in_flight:
             return False
         failed_on = operation.failed_on
         if worker_id not in failed_on:
@@ -179,18 +183,20 @@ class _Search:
 
         With `due_ms`, only what waits for confirmations expected until then.
         """
-        turns: dict[str, _Turn] = {}
-        unlock = _Unlock(self.state, turns, closed=closed)
         ready = self.state.ready
-        waiting: Iterable[str] = ready.closed if closed else ready.dependent
+        queues = ready.closed if closed else ready.dependent
+        turns = self.turns[closed]
+        self.batch += 1
+        unlock = _Unlock(self, queues, turns, closed=closed)
+        waiting: Iterable[str] = queues
         while not draft.full:
             places = draft.max_operations - len(draft.operations)
             candidates: list[tuple[str, Operation]] = []
             for agent_id in waiting:
                 turn = turns.get(agent_id)
                 if turn is None:
-                    turn = turns[agent_id] = _Turn(self.state, agent_id, closed=closed)
-                operation = self._next(turn, worker_id, due_ms)
+                    turn = turns[agent_id] = _Turn(queues.get(agent_id))
+                operation = self._next(turn.begin(self.batch, self.taken), worker_id, due_ms)
                 if operation is not None:
                     candidates.append((agent_id, operation))
                     if len(candidates) >= 2 * places:
@@ -209,14 +215,18 @@ class _Search:
 
     def _next(self, turn: "_Turn", worker_id: str, due_ms: float | None) -> Operation | None:
         """The agent's next operation that may join; gives the agent up after too many that may not."""
-        for _ in range(MAX_PASSED_OVER):
+        passed_over = 0
+        while passed_over < MAX_PASSED_OVER:
             operation = turn.next(self.state)
             if operation is None:
                 return None
+            if operation.operation_id in self.taken:
+                continue
             if self._may(operation, worker_id) and (
                 due_ms is None or self.estimates.ancestors_confirmed_ms(operation) <= due_ms
             ):
                 return operation
+            passed_over += 1
         return None
 
 
@@ -232,34 +242,51 @@ def _seated(candidates: list[tuple[str, Operation]], places: int) -> Iterable[tu
 class _Turn:
     """One agent's operations in order: those that were ready, and those that the batch itself made ready."""
 
-    __slots__ = ("_head", "_ready", "_unlocked")
+    __slots__ = ("_at", "_batch", "_queue", "_start", "_unlocked")
 
-    def __init__(self, state: CoreState, agent_id: str, *, closed: bool) -> None:
-        queues = state.ready.closed if closed else state.ready.dependent
-        self._ready: Iterator[str] = iter(queues.get(agent_id, ()))
-        self._head: str | None = next(self._ready, None)
+    def __init__(self, queue: ReadyQueue | None) -> None:
+        self._queue = queue
+        self._start = self._at = 0
+        self._batch = 0
         self._unlocked: list[tuple[ReadyKey, Operation]] = []
+
+    def begin(self, batch: int, taken: Mapping[str, None]) -> "_Turn":
+        """Start over for another batch, after what earlier ones took from the front."""
+        if batch != self._batch:
+            self._batch = batch
+            self._unlocked.clear()
+            while (found := self._scan(self._start)) is not None and found[1][3] in taken:
+                self._start = found[0] + 1
+            self._at = self._start
+        return self
+
+    def _scan(self, position: int) -> tuple[int, ReadyKey] | None:
+        return None if self._queue is None else self._queue.scan(position)
 
     def unlock(self, operation: Operation) -> None:
         heappush(self._unlocked, (ready_key(operation), operation))
 
     def next(self, state: CoreState) -> Operation | None:
-        """The next operation, which is used up by this."""
-        head = None if self._head is None else state.live[self._head]
-        if self._unlocked and (head is None or self._unlocked[0][0] < ready_key(head)):
+        """The next operation, which is used up for this batch."""
+        found = self._scan(self._at)
+        if self._unlocked and (found is None or self._unlocked[0][0] < found[1]):
             return heappop(self._unlocked)[1]
-        if head is not None:
-            self._head = next(self._ready, None)
-        return head
+        if found is None:
+            return None
+        self._at = found[0] + 1
+        return state.live[found[1][3]]
 
 
 class _Unlock:
     """Finds the children that may join because their parents have."""
 
-    __slots__ = ("_closed", "_missing", "_state", "_turns")
+    __slots__ = ("_closed", "_missing", "_queues", "_search", "_turns")
 
-    def __init__(self, state: CoreState, turns: dict[str, _Turn], *, closed: bool) -> None:
-        self._state = state
+    def __init__(
+        self, search: _Search, queues: Mapping[str, ReadyQueue], turns: dict[str, _Turn], *, closed: bool
+    ) -> None:
+        self._search = search
+        self._queues = queues
         self._turns = turns
         self._closed = closed
         self._missing: dict[str, int] = {}
@@ -268,7 +295,7 @@ class _Unlock:
         """Puts them where their agents' turns find them; returns those agents."""
         agents: list[str] = []
         for child_id in operation.children:
-            child = self._state.live.get(child_id)
+            child = self._search.state.live.get(child_id)
             if child is None or child.state is not OperationState.QUEUED or child.group:
                 continue
             missing = self._missing.get(child_id)
@@ -279,9 +306,9 @@ class _Unlock:
             if not missing:
                 turn = self._turns.get(child.agent_id)
                 if turn is None:
-                    turn = _Turn(self._state, child.agent_id, closed=self._closed)
+                    turn = _Turn(self._queues.get(child.agent_id))
                     self._turns[child.agent_id] = turn
-                turn.unlock(child)
+                turn.begin(self._search.batch, self._search.taken).unlock(child)
                 agents.append(child.agent_id)
         return agents
 

@@ -50,6 +50,17 @@ class ReadyQueue:
             if operation_id in live:
                 yield operation_id
 
+    def scan(self, position: int) -> tuple[int, ReadyKey] | None:
+        """The first live entry at or after a position (0 is the front), and where it is; None at the end.
+
+        Positions hold until the queue changes.
+        """
+        entries, live = self._entries, self._live
+        for at in range(max(position, self._start), len(entries)):
+            if entries[at][3] in live:
+                return at, entries[at]
+        return None
+
     def add(self, key: ReadyKey) -> None:
         """Put an operation at its place; one that is there stays."""
         if key[3] in self._live:

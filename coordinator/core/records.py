@@ -108,13 +108,14 @@ class PendingEnd(msgspec.Struct, gc=False):
     commanded: bool
 
 
-class Operation(msgspec.Struct, gc=False, kw_only=True):
-    """An operation and where it stands.
+class Operation(msgspec.Struct, gc=False):
+    """An operation and where it stands: what was admitted (the fields of `AdmittedOperation`, in their order), then
+    what the fold keeps.
 
-    `depth`: at admission. `number`: admission order; `rank`: an order in which parents stand before children (the
-    number, but a replacement takes the rank of what it replaces). `unconfirmed`: parents that are not confirmed;
-    `blocked`: of those, the ones that no batch holds. `group`: 0, or the isolation group to be proved apart.
-    `speculative`: granted, and a parent still unconfirmed.
+    `depth`: at admission. `bonded_by`: whose balance the bond is on. `number`: admission order; `rank`: an order in
+    which parents stand before children (the number, but a replacement takes the rank of what it replaces).
+    `unconfirmed`: parents that are not confirmed; `blocked`: of those, the ones that no batch holds. `speculative`:
+    granted, and a parent still unconfirmed. `group`: 0, or the isolation group to be proved apart.
     """
 
     operation_id: str
@@ -132,25 +133,25 @@ class Operation(msgspec.Struct, gc=False, kw_only=True):
     binding: bytes
     output_bytes: int
     rows: int
+    state: OperationState
+    depth: int
+    bond_lamports: int
+    decision: Decision | None
     priority: int
     deadline_ms: int | None
     retry_of: str | None
+    committed: bool
+    snapshot: bool
+    bonded_by: str
 
     admitted_at_ms: int
     number: int
     rank: int
-    depth: int
-    bond_lamports: int
-    bonded_by: str
-    committed: bool
-    snapshot: bool
     speculative: bool
-    decision: Decision | None
-    state: OperationState
     timeline: list[TimelineEntry]
-    unconfirmed: int
-    blocked: int
 
+    unconfirmed: int = 0
+    blocked: int = 0
     children: list[str] = msgspec.field(default_factory=list)
     granted_children: int = 0
     batch_id: str | None = None

@@ -22,6 +22,7 @@ from coordinator.core.stake import divide_slash, slash_amount
 from coordinator.core.states import (
     IN_BATCH,
     SLASHING,
+    WORKER_FAILURES,
     BatchState,
     FailureCode,
     OperationState,
@@ -165,6 +166,8 @@ def _slash(
     return divide_slash(
         f"slash-{core.state.totals.slashes + 1}",
         slash_amount(operation.bond_lamports, core.config.slash_basis_points),
+        agent_id=operation.agent_id,
+        bonded_by=operation.bonded_by,
         victims=[
             (one.agent_id, one.bond_lamports)
             for one in descendants
@@ -221,9 +224,9 @@ def return_batches(
                 found[waiter_id] = batches[waiter_id]
                 order.append(batches[waiter_id])
     for batch in sorted(order, key=lambda one: one.number, reverse=True):
-        if batch.state is BatchState.PROVING:
-            core.cancel_batch(batch.batch_id)
         mine = batch.batch_id in named
+        if batch.state is BatchState.PROVING and not (mine and reason in WORKER_FAILURES):
+            core.cancel_batch(batch.batch_id)
         core.emit(
             BatchReturned(
                 now_ms,

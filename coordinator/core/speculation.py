@@ -21,9 +21,9 @@ GRANTED = "granted"
 COMMITTED = "committed"
 #: Confirmation latency expected before any was seen.
 INITIAL_LATENCY_MS = 3_000.0
-#: 499 in 500 confirm, before anything is known of anyone: with less, a fresh system would not dare to go twenty deep. An
-#: agent's type then starts from what all agents together have shown, which weighs as much as two outcomes of its own, so
-#: that a bad agent is found out at once.
+#: 499 in 500 confirm, before anything is known of anyone: with less, a fresh system would not dare to go twenty
+#: deep. An agent's type then starts from what all agents together have shown, which weighs as much as two outcomes of
+#: its own, so that a bad agent is found out at once.
 PRIOR_GOOD, PRIOR_BAD = 499.0, 1.0
 PRIOR_WEIGHT = 2.0
 #: Under the checkpoint policy only every fourth depth keeps a snapshot: 1, 5, 9 …
@@ -41,6 +41,7 @@ class Question:
         "claim_margin_ms",
         "config",
         "depth",
+        "foreign_parent",
         "gain_ms",
         "loss_ms",
         "max_branches",
@@ -52,6 +53,7 @@ class Question:
         "snapshot",
         "state",
         "task_id",
+        "unbonded_parent",
     )
 
     def __init__(
@@ -76,10 +78,15 @@ class Question:
         self.max_branches = config.max_parallel_branches if config.parallel_speculation else 1
         # The child becomes a leaf; those of its parents that were leaves of this agent's no longer are.
         depth, branches = 0, agent.branches + 1
+        self.foreign_parent = self.unbonded_parent = False
         for parent in parents:
             depth = max(depth, state.depth_of(parent))
-            if parent.speculative and not parent.granted_children and parent.agent_id == agent.agent_id:
+            if parent.agent_id != agent.agent_id:
+                self.foreign_parent = True
+            elif parent.speculative and not parent.granted_children:
                 branches -= 1
+            if not parent.committed:
+                self.unbonded_parent = True
         self.depth = depth + 1
         self.branches = branches
         self.bond_lamports = required_bond(config, self.depth)
@@ -208,14 +215,11 @@ def _cooldown(question: Question) -> bool:
 
 
 def _cross_agent(question: Question) -> bool:
-    if question.config.cross_agent:
-        return False
-    agent_id = question.agent.agent_id
-    return any([parent.agent_id != agent_id for parent in question.parents])
+    return question.foreign_parent and not question.config.cross_agent
 
 
 def _unbonded_parent(question: Question) -> bool:
-    return not all([parent.committed for parent in question.parents])
+    return question.unbonded_parent
 
 
 def _depth_limit(question: Question) -> bool:

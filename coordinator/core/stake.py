@@ -47,6 +47,8 @@ def divide_slash(
     slash_id: str,
     slashed_lamports: int,
     *,
+    agent_id: str,
+    bonded_by: str,
     victims: Iterable[tuple[str, int]],
     cooldown_until_ms: int,
 ) -> Slash:
@@ -55,6 +57,8 @@ def divide_slash(
     Args:
         slash_id: its name.
         slashed_lamports: what was taken.
+        agent_id: whose fault it was.
+        bonded_by: whose balance the bond was on.
         victims: (agent id, bond) of every operation of another agent that the fault rolled back.
         cooldown_until_ms: until when the slashed agent does not speculate.
     """
@@ -63,14 +67,16 @@ def divide_slash(
     pool_lamports = slashed_lamports // 2
     shares: dict[str, int] = {}
     if total_lamports:
-        for agent_id, bond in bonds:
+        for victim_id, bond in bonds:
             share = pool_lamports * bond // total_lamports
-            shares[agent_id] = shares.get(agent_id, 0) + share
-    paid = tuple((agent_id, share) for agent_id, share in sorted(shares.items()) if share)
+            shares[victim_id] = shares.get(victim_id, 0) + share
+    paid = tuple((victim_id, share) for victim_id, share in sorted(shares.items()) if share)
     return Slash(
         slash_id=slash_id,
         lamports=slashed_lamports,
         victims=paid,
         treasury_lamports=slashed_lamports - sum(share for _, share in paid),
         cooldown_until_ms=cooldown_until_ms,
+        agent_id=agent_id,
+        bonded_by=bonded_by,
     )

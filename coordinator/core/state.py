@@ -302,6 +302,13 @@ class CoreState:
             if batch.repost_due:
                 self.due[batch.batch_id] = None
         self.branches = sum(agent.branches for agent in self.agents.values())
+        self.count_ends()
+
+    def count_ends(self) -> None:
+        """Take the counts of ended operations from the totals, since the records do not last."""
+        self.counts[OperationState.CONFIRMED] = self.totals.confirmed
+        self.counts[OperationState.ROLLED_BACK] = self.totals.rolled_back
+        self.counts[OperationState.FAILED] = self.totals.failed
 
     def _index_operation(self, operation: Operation) -> None:
         self.counts[operation.state] += 1

@@ -171,6 +171,18 @@ class ReturnReason(StrEnum):
     RESTARTED = "restarted"
 
 
+#: Returns that are the worker's or the prover's doing: the operations go to another worker next.
+WORKER_FAILURES: frozenset[ReturnReason] = frozenset(
+    {
+        ReturnReason.WORKER_LOST,
+        ReturnReason.TIMEOUT,
+        ReturnReason.PROVER_ERROR,
+        ReturnReason.OUT_OF_MEMORY,
+        ReturnReason.INVALID_PROOF,
+    }
+)
+
+
 class RevertReason(StrEnum):
     """Why a submitted batch went back to PROVED; the same proof is submitted again."""
 

@@ -44,17 +44,17 @@ def _time_out(core: Core, *, now_ms: int) -> None:
 
 
 def _end_orphans(core: Core, *, now_ms: int) -> None:
-    """Children that waited in vain for a replacement of their parent."""
-    state = core.state
-    for parent_id in [one for one, orphans in state.orphans.items() if orphans.until_ms <= now_ms]:
-        children = core.live(state.orphans[parent_id].children)
-        roots = {
-            child.operation_id: RollbackReason.PARENT_ROLLED_BACK
-            for child in children
-            if parent_id in child.parents
-        }
-        if roots:
-            roll_back(core, roots, cause=f"no replacement of {parent_id}", now_ms=now_ms)
+    """Children that waited in vain for a replacement of their parent go, with their descendants."""
+    live = core.state.live
+    roots = {
+        child_id: RollbackReason.PARENT_ROLLED_BACK
+        for parent_id, orphans in core.state.orphans.items()
+        if orphans.until_ms <= now_ms
+        for child_id in orphans.children
+        if child_id in live and parent_id in live[child_id].parents
+    }
+    if roots:
+        roll_back(core, roots, cause="no replacement of the parent came", now_ms=now_ms)
 
 
 def _queue_again(core: Core, *, now_ms: int) -> None:

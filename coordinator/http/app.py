@@ -22,6 +22,25 @@ Agents use `/v1` with their own bearer token; operators use `/admin` with theirs
 `{"error": {"code", "message", "detail"}}`. Bodies are JSON whatever their content type says.
 """
 
+ROUTERS = tuple(
+    module.router
+    for module in (
+        probes,
+        agents,
+        tasks,
+        operations,
+        events,
+        status,
+        config,
+        speculation,
+        admin_operations,
+        admin_agents,
+        stake,
+        chain,
+        audit,
+    )
+)
+
 
 def create_app(service: Service, *, operators: OperatorTokens) -> FastAPI:
     """The application over an open service. `operators`: see `auth.OperatorTokens.open`."""
@@ -38,24 +57,10 @@ def create_app(service: Service, *, operators: OperatorTokens) -> FastAPI:
     service.parts.journal.listen(metrics.observe)
     auth = Authenticator(operators=operators, agents=service, limiter=FailureLimiter())
     app.state.context = Context(service=service, auth=auth, metrics=metrics)
-    for module in (
-        probes,
-        agents,
-        tasks,
-        operations,
-        events,
-        status,
-        config,
-        speculation,
-        admin_operations,
-        admin_agents,
-        stake,
-        chain,
-        audit,
-    ):
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     install_error_handlers(app, count_error=metrics.count_error)
-    install_openapi(app)
+    install_openapi(app, ROUTERS)
     app.add_middleware(
         Gate, allowed_hosts=service.settings.texts("admin.allowed_hosts"), count_error=metrics.count_error
     )

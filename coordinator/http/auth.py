@@ -121,11 +121,14 @@ class FailureLimiter:
     def failed(self, client: str) -> None:
         """Count a wrong token."""
         self._buckets[client] = (self._left(client) - 1, self.clock_s())
+        self._buckets.move_to_end(client)
         self._bound(self._buckets)
 
     def succeeded(self, client: str, token: str) -> None:
         """Remember that this client holds this token."""
-        self._trusted[client, _digest(token)] = None
+        key = (client, _digest(token))
+        self._trusted[key] = None
+        self._trusted.move_to_end(key)
         self._bound(self._trusted)
 
     def _left(self, client: str) -> float:

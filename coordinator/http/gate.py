@@ -48,7 +48,7 @@ class Gate:
                 ErrorCode.HOST_NOT_ALLOWED, "the Host header names no allowed host", field="host"
             )
         origin = headers.get("origin")
-        if origin is not None and not self._allows(urlsplit(origin).netloc):
+        if origin is not None and not self._allows(_authority(origin)):
             return CoreError(
                 ErrorCode.FORBIDDEN, "requests of other sites' pages are refused", field="origin"
             )
@@ -77,6 +77,14 @@ class Gate:
             )
             if not started:
                 await internal_response(request_id)(scope, receive, send_marked)
+
+
+def _authority(origin: str) -> str:
+    """`https://host:1` → `host:1`; nothing for `null` and for what is no origin."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _without_port(authority: str) -> str:

@@ -3,11 +3,11 @@
 Bodies are parsed by msgspec, which FastAPI knows nothing of; `describe` puts them into the document.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
@@ -22,6 +22,7 @@ class RouteDocs(TypedDict):
     """Keyword arguments of a FastAPI route."""
 
     summary: str
+    status_code: int
     responses: dict[int | str, dict[str, Any]]
     openapi_extra: dict[str, Any]
 
@@ -57,21 +58,23 @@ def describe(
         extra["requestBody"] = {"required": body_required, "content": _content(body, body_example)}
     if secured:
         extra["security"] = [{"bearer": []}]
-    return RouteDocs(summary=summary, responses=responses, openapi_extra=extra)
+    return RouteDocs(
+        summary=summary, status_code=next(iter(answers)), responses=responses, openapi_extra=extra
+    )
 
 
-def install_openapi(app: FastAPI) -> None:
-    """Make `app.openapi()` the full document, built once."""
+def install_openapi(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Make `app.openapi()` the full document of its routers, built once."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, routers)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to replace it
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -83,10 +86,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     schemas.update(msgspec.json.schema_components(sorted(_TYPES, key=repr), ref_template=_REF)[1])
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
-            for method in route.methods or ():
-                _complete(document["paths"][route.path_format][method.lower()], route)
+    for route in (route for router in routers for route in router.routes):
+        assert isinstance(route, APIRoute)
+        for method in route.methods or ():
+            _complete(document["paths"][route.path_format][method.lower()], route)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     return dict(_ecmascript_patterns(document))
@@ -111,7 +114,7 @@ def _content(kind: Any, example: Any, media_type: str = "application/json") -> d
         (schema,), _ = msgspec.json.schema_components((kind,), ref_template=_REF)
     content: dict[str, Any] = {"schema": schema}
     if example is not None:
-        content["example"] = msgspec.to_builtins(example)
+        content["example"] = msgspec.json.decode(msgspec.json.encode(example))
     return {media_type: content}
 
 

@@ -7,6 +7,7 @@ that a browser could post without asking first, which `gate` answers by checking
 import asyncio
 import json
 import re
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 #: A body that trickles in longer than this is given up.
 BODY_TIMEOUT_S = 60.0
+#: What is taken in and thrown away of a body that is too large.
+DISCARDED_BYTES = 8 * 2**20
 #: The greatest body of every route but the batch's: it has room for one operation with a far too large
 #: output.
 SMALL_BODY_BYTES = 2**20
@@ -48,18 +51,17 @@ async def read_bytes(request: Request, *, limit_bytes: int) -> bytes:
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise CoreError(ErrorCode.INVALID, "a compressed body is not supported", field="content-encoding")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit_bytes:
-        raise _too_large(limit_bytes)
+    stream = request.stream()
     chunks: list[bytes] = []
-    size = 0
+    size = 0 if _announced_bytes(request) <= limit_bytes else limit_bytes + 1
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
+            while size <= limit_bytes and (chunk := await anext(stream, None)) is not None:
                 size += len(chunk)
-                if size > limit_bytes:
-                    raise _too_large(limit_bytes)
                 chunks.append(chunk)
+            if size > limit_bytes:
+                await _discard(stream)
+                raise CoreError(ErrorCode.TOO_LARGE, f"the body exceeds {limit_bytes} bytes", field="body")
     except TimeoutError:
         message = f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s"
         raise CoreError(ErrorCode.INVALID, message, field="body") from None
@@ -142,8 +144,17 @@ def _refuse_constant(name: str) -> None:
     raise CoreError(ErrorCode.INVALID, f"the body is not JSON: {name}", field="body")
 
 
-def _too_large(limit_bytes: int) -> CoreError:
-    return CoreError(ErrorCode.TOO_LARGE, f"the body exceeds {limit_bytes} bytes", field="body")
+def _announced_bytes(request: Request) -> int:
+    text = request.headers.get("content-length", "")
+    # More digits than any body has, and than int() takes.
+    return 0 if not text.isdecimal() else int(text) if len(text) < 19 else 10**18
+
+
+async def _discard(stream: AsyncGenerator[bytes, None]) -> None:
+    """Take in a little more: a client that is still sending when the connection closes never sees the answer."""
+    left = DISCARDED_BYTES
+    while left > 0 and (chunk := await anext(stream, None)) is not None:
+        left -= len(chunk)
 
 
 def _invalid_field(text: str) -> CoreError:

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from coordinator.client.session import RESUBMITTED
 from coordinator.core.states import OperationState
@@ -34,11 +34,14 @@ class Options:
     """How the agents behave.
 
     `speculate` False: an agent waits until its parents are confirmed, whatever the system would let it do.
-    `lies`: tasks whose agent submits a wrong output. `suffix` keeps runs on one system apart.
+    `awaited_first`: an agent speculates on tasks that nobody builds on only once it has submitted those that
+    others build on, for it has only so many branches. `lies`: tasks whose agent submits a wrong output.
+    `suffix` keeps runs on one system apart.
     """
 
     time_scale: float
     speculate: bool = True
+    awaited_first: bool = False
     lies: frozenset[str] = frozenset()
     suffix: str = ""
 
@@ -52,6 +55,11 @@ class Cast:
     sessions: Mapping[str, Session]
     options: Options
 
+    @cached_property
+    def _leaves(self) -> frozenset[str]:
+        """Tasks that nobody builds on."""
+        return self.workflow.task_ids - {parent for task in self.workflow.tasks for parent in task.parents}
+
     async def play(self) -> None:
         """Acts out every task; returns when each has ended."""
         async with asyncio.TaskGroup() as group:
@@ -61,6 +69,8 @@ class Cast:
     async def _play_task(self, task: Task) -> None:
         """The task's whole life: try by try until it is confirmed, fails, or has nothing left to build on."""
         trial = _Trial()
+        if self.options.awaited_first and task.task_id in self._leaves:
+            await self.board.at_leisure(task)
         while trial.attempts < MAX_ATTEMPTS:
             parents = await self._parent_results(task)
             if parents is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from coordinator.replay.session import Admission
-from coordinator.replay.workflow import Workflow
+from coordinator.replay.workflow import Task, Workflow
 
 
 class Outcome(StrEnum):
@@ -44,6 +44,8 @@ class Board:
     """The run's one table of tasks; changed only on the event loop's thread."""
 
     records: dict[str, TaskRecord]
+    awaited: dict[str, set[str]]
+    """By agent: its tasks that others build on and that are not submitted yet."""
     rollbacks: Counter[str] = field(default_factory=Counter)
     denials: Counter[str] = field(default_factory=Counter)
     changes: int = 0
@@ -51,12 +53,15 @@ class Board:
     @classmethod
     def for_workflow(cls, workflow: Workflow, agent_ids: list[str]) -> "Board":
         """Tasks in order, dealt to the agents in turn."""
-        return cls(
-            records={
-                task.task_id: TaskRecord(agent_id=agent_ids[index % len(agent_ids)])
-                for index, task in enumerate(workflow.tasks)
-            }
-        )
+        records = {
+            task.task_id: TaskRecord(agent_id=agent_ids[index % len(agent_ids)])
+            for index, task in enumerate(workflow.tasks)
+        }
+        awaited: dict[str, set[str]] = {agent_id: set() for agent_id in agent_ids}
+        for task in workflow.tasks:
+            for parent in task.parents:
+                awaited[records[parent].agent_id].add(parent)
+        return cls(records=records, awaited=awaited)
 
     def start(self, task_id: str, *, now_s: float) -> None:
         """The task executes (again)."""
@@ -72,6 +77,7 @@ class Board:
         record.operation_id = operation_id
         record.bond_lamports = admission.bond_lamports
         record.attempts += 1
+        self.awaited[record.agent_id].discard(task_id)
         if admission.denial is not None:
             record.denials.append(admission.denial)
             self.denials[admission.denial] += 1
@@ -91,6 +97,7 @@ class Board:
         record.outcome = outcome
         record.detail = detail
         record.ended_s = now_s
+        self.awaited[record.agent_id].discard(task_id)
         self._wake(record)
 
     def live(self, task_id: str) -> str | None:
@@ -142,6 +149,22 @@ class Board:
         """The task's agent was denied a parent's unconfirmed output."""
         self.records[task_id].denials.append(denial)
         self.denials[denial] += 1
+
+    async def at_leisure(self, task: Task) -> None:
+        """Waits until the task's agent has submitted all that others build on, or the task's parents have ended.
+
+        For a task that nobody builds on: a speculation of its agent's, which has only so many, serves others first.
+        """
+        agent_id = self.records[task.task_id].agent_id
+        while self.awaited[agent_id]:
+            ahead = next(iter(self.awaited[agent_id]))
+            if all(self.records[parent].outcome is not None for parent in task.parents):
+                return
+            events = [self.records[one].changed.wait() for one in (ahead, *task.parents)]
+            waits = [asyncio.ensure_future(event) for event in events]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
 
     def _wake(self, record: TaskRecord) -> None:
         """Whoever waits for this task looks again. The event is replaced: nobody waits on one that is set."""

@@ -132,7 +132,9 @@ class _Run:
         board = Board.for_workflow(self.replay.workflow, agent_ids)
         options = Options(
             time_scale=self.replay.time_scale,
-            speculate=self.speculation,
+            # An embedded system is set to speculate or not; on another one the agents hold back by themselves.
+            speculate=self.speculation or system is not None,
+            awaited_first=self.speculation,
             lies=self.replay.faults.lies,
             suffix=self._suffix,
         )
@@ -209,7 +211,7 @@ class _Run:
             verified_receipt=None if verified is None else str(verified),
             receipts=collected.folder,
             tasks=_facts(board),
-            complaints=complaints,
+            complaints=tuple(complaints),
         )
 
     def _say(self, note: str) -> None:

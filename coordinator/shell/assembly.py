@@ -15,6 +15,7 @@ from coordinator.logs import get_logger
 from coordinator.settings import Settings
 from coordinator.shell.housekeeping import Housekeeping, clean_after_restart
 from coordinator.shell.journal import Journal
+from coordinator.shell.narration import Narration
 from coordinator.shell.posting import Posting
 from coordinator.shell.proving import Proving
 from coordinator.shell.settling import Settling
@@ -63,6 +64,7 @@ class Parts:
             return
         self.journal.listen(self.settling.hear)
         self.journal.listen(self.housekeeping.hear)
+        self.journal.listen(Narration(self.engine, self.journal.operations_of).hear)
         self.journal.listen(lambda _seq, _events: self._wake())
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "proving": self.proving.run,

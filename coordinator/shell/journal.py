@@ -6,7 +6,7 @@ memory is ahead of the disk, so the journal is read-only until the process start
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 
 from coordinator.core.engine import Engine
@@ -135,7 +135,7 @@ class Journal:
         for listener in self._listeners:
             listener(last_seq, events)
 
-    def operations_of(self, event: Event) -> Iterable[str]:
+    def operations_of(self, event: Event) -> Sequence[str]:
         """Ids of the operations that an event moved."""
         match event:
             case OperationsAdmitted():
@@ -161,7 +161,8 @@ class Journal:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(operation_id, []).append(future)
         try:
-            await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await future
         except TimeoutError:
             return False
         finally:

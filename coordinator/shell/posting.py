@@ -10,6 +10,7 @@ from coordinator.core.records import Batch, Operation
 from coordinator.core.states import ConnectionStatus
 from coordinator.logs import get_logger
 from coordinator.shell.journal import Journal
+from coordinator.shell.pause import wait_or_pause
 from coordinator.store.proofs import ProofStore
 
 _log = get_logger("posting")
@@ -48,10 +49,7 @@ class Posting:
         while self._journal.read_only is None:
             self._wake.clear()
             await self.round()
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._interval_s)
-            except TimeoutError:
-                continue
+            await wait_or_pause(self._wake, self._interval_s)
 
     async def round(self) -> None:
         """One look at the chain: what happened, then what may follow from it."""

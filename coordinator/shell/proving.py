@@ -13,6 +13,7 @@ from coordinator.core.records import Batch, Operation
 from coordinator.core.states import ReturnReason
 from coordinator.logs import get_logger
 from coordinator.shell.journal import Journal
+from coordinator.shell.pause import wait_or_pause
 from coordinator.store.proofs import ProofRecord
 from coordinator.store.witnesses import Witness, WitnessStore
 from workers.messages import (
@@ -85,11 +86,7 @@ class Proving:
                 self._cancel_lost()
                 await self._return_stranded()
                 await self._start_planned()
-                try:
-                    again_s = _HELD_S if self._engine.state.queued else _QUIET_S
-                    await asyncio.wait_for(self._wake.wait(), again_s)
-                except TimeoutError:
-                    continue
+                await wait_or_pause(self._wake, _HELD_S if self._engine.state.queued else _QUIET_S)
         finally:
             await self._cancel()
 

@@ -1,5 +1,4 @@
-"""One SQLite file as everything here uses it: WAL, synchronous FULL, mode 0600, a schema version and
-migrations.
+"""One SQLite file as everything here uses it: WAL, synchronous FULL, mode 0600, versioned schema.
 
 Writes go through one connection and reads through another, each behind its lock, so a reader never waits for
 an fsync and SQLite never answers "database is locked".

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.core.events import Event, decode_event, encode_event
-from coordinator.store.database import Database, sqlite_files
+from coordinator.store.database import FILE_ERRORS, Database, is_damage, sqlite_files
 from coordinator.store.errors import LogCorrupted, LogUnwritable, StoreError
 from coordinator.store.hashing import LOG_ID_BYTES, Head, HeadMark
 from coordinator.store.lock import FolderLock
@@ -71,8 +71,7 @@ class LogReport:
 
 
 class EventLog:
-    """The log of one data folder, with the witnesses and proofs beside it. Every method works from any
-    thread.
+    """The log of one data folder, with its witnesses and proofs. Every method works from any thread.
 
     A damaged log opens too, so that an operator can be told: `fault` says what is wrong, and `append`
     refuses.
@@ -167,8 +166,7 @@ class EventLog:
         witnesses: Sequence[Witness] = (),
         proofs: Sequence[ProofRecord] = (),
     ) -> Future[int]:
-        """Queues events and what must be durable before them. Calls are written in their order, each whole
-        or not.
+        """Queues events and what must be durable before them. Calls are written in order, each whole.
 
         The future gives the number of the last event once all is durable (the head's, without events), or
         raises LogUnwritable. It cannot be cancelled. Futures of successive calls are resolved in order.
@@ -234,7 +232,7 @@ class EventLog:
         """
         target = self.folder / DAMAGED_FOLDER / label
         target.mkdir(parents=True, mode=0o700)
-        self._opened.close()
+        self._close_files()
         base_seq = max(after_seq, self.head.seq)
         for path in (*sqlite_files(self.folder / LOG_FILE), self.folder / HEAD_FILE):
             if path.exists():
@@ -243,9 +241,13 @@ class EventLog:
 
     def close(self) -> None:
         """Writes what is queued and gives the folder free."""
+        self._close_files()
+        self._lock.release()
+
+    def _close_files(self) -> None:
         self._queue.close("the log is closed")
         self._opened.close()
-        self._lock.release()
+        self._log = None
 
     def _verified(self, after: int) -> Generator[tuple[int, bytes], None, None]:
         if self._log is None:
@@ -256,6 +258,10 @@ class EventLog:
                 yield from verified_rows(connection, after=after, reached=reached)
         except LogCorrupted as error:
             raise self._condemn(error) from error.__cause__
+        except FILE_ERRORS as error:
+            if is_damage(error):
+                raise self._condemn(LogCorrupted(0, f"the file cannot be read: {error}")) from error
+            raise LogUnwritable(f"{LOG_FILE}: {error}") from error
         if self._writer is None and self._corruption is not None:
             raise self._corruption  # found when the log was opened, in what is not an event
 

@@ -101,9 +101,12 @@ class RunningSystem:
             await self.service.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    """Mock proofs, slots of 20 ms, speculation on, open registration; shared by all tests of a run."""
+    """Mock proofs, slots of 20 ms, open registration; shared by the tests of one file.
+
+    Not by more: a process has one Ray at a time, and other files start their own.
+    """
     environ = {
         "AGENC_ADMIN_TOKEN": OPERATOR_TOKEN,
         "AGENC_ADMIN_WORKERS_PORT": "0",

@@ -42,14 +42,22 @@ def copy_of_sources(folder: Path) -> Path:
     )
 
 
-def test_a_change_in_any_source_changes_the_key(tmp_path: Path) -> None:
+def test_a_change_in_any_source_of_the_cpu_changes_the_key(tmp_path: Path) -> None:
     root = copy_of_sources(tmp_path)
     keys = {build.cache_key(root)}
     assert keys == {build.cache_key()}
-    for path in build.source_files(root):
+    sources = [path for path in build.source_files(root) if path.parent != root / build.DEVICE_FOLDER]
+    for path in sources:
         path.write_text(path.read_text() + "\n# changed\n")
         keys.add(build.cache_key(root))
-    assert len(keys) == 1 + len(build.source_files(root))
+    assert len(keys) == 1 + len(sources)
+
+
+def test_a_change_in_a_source_for_the_device_alone_compiles_nothing_again_for_the_cpu(tmp_path: Path) -> None:
+    root = copy_of_sources(tmp_path)
+    (root / build.DEVICE_FOLDER).mkdir(exist_ok=True)
+    (root / build.DEVICE_FOLDER / "new.py").write_text("x = 1\n")
+    assert build.cache_key(root) == build.cache_key()
 
 
 def test_a_source_added_renamed_or_removed_changes_the_key(tmp_path: Path) -> None:

@@ -40,16 +40,16 @@ CONFIG = PoolConfig(
     backend="cpu",
     kernel_threads=1,
     heartbeat_s=0.2,
-    unresponsive_s=4.0,
     first_backoff_s=0.05,
     longest_backoff_s=0.2,
 )
 RUNTIME = RayRuntime(RaySettings(slots=2))
+TOLD = asyncio.Event()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster() -> AsyncIterator[ProofPool]:
-    pool = ProofPool(CONFIG, runtime=RUNTIME)
+    pool = ProofPool(CONFIG, runtime=RUNTIME, on_change=TOLD.set)
     await pool.start()
     yield pool
     await pool.stop()
@@ -182,10 +182,16 @@ async def test_a_stopped_worker_runs_into_the_timeout_and_is_replaced(pool: Proo
 
 
 async def test_a_worker_without_a_heartbeat_is_replaced(pool: ProofPool) -> None:
-    pid = pid_of(pool)
-    os.kill(pid, signal.SIGSTOP)
-    await until(lambda: "heartbeat" in (worker(pool).last_error or ""))
-    await replaced(pool, pid)
+    strict = ProofPool(replace(CONFIG, unresponsive_s=3.0), runtime=RUNTIME)
+    await strict.start()
+    try:
+        await strict.wait_ready(timeout_s=PATIENCE_S)
+        pid = pid_of(strict)
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: "heartbeat" in (worker(strict).last_error or ""))
+        await replaced(strict, pid)
+    finally:
+        await strict.stop()
 
 
 async def test_a_cancelled_proof_stops_and_the_worker_goes_on(pool: ProofPool) -> None:
@@ -243,12 +249,15 @@ async def test_more_workers_than_slots_are_desired_and_not_run(pool: ProofPool) 
 
 
 async def test_memory_limits_the_workers_but_leaves_one(pool: ProofPool) -> None:
-    for limit, target in ((1, 1), (3, 1), (4, 2)):
-        config = replace(CONFIG, desired=2, memory_limit_bytes=limit << 30, worker_memory_bytes=2 << 30)
-        small = ProofPool(config, runtime=RUNTIME)
-        small._slots = 8
+    config = replace(CONFIG, desired=2, memory_limit_bytes=1 << 20, worker_memory_bytes=1 << 30)
+    small = ProofPool(config, runtime=RUNTIME)
+    await small.start()
+    try:
         scale = small.scale()
-        assert (scale.target, scale.limited_by) == (target, ScaleLimit.MEMORY if target < 2 else None)
+        assert (scale.desired, scale.target, scale.limited_by) == (2, 1, ScaleLimit.MEMORY)
+        assert len(small.workers()) == 1
+    finally:
+        await small.stop()
 
 
 async def test_a_worker_that_cannot_start_says_why_and_tries_again(pool: ProofPool) -> None:
@@ -287,10 +296,9 @@ async def test_the_endpoint_shows_the_pool(pool: ProofPool) -> None:
 
 
 async def test_a_change_is_told(pool: ProofPool) -> None:
-    told = asyncio.Event()
-    pool._on_change = told.set
-    try:
-        await pool.prove("w-1", request(1), PATIENCE_S)
-        await asyncio.wait_for(told.wait(), PATIENCE_S)
-    finally:
-        pool._on_change = None
+    TOLD.clear()
+    await pool.prove("w-1", request(1), PATIENCE_S)
+    await asyncio.wait_for(TOLD.wait(), PATIENCE_S)
+    TOLD.clear()
+    await pool.kill("w-1")
+    await asyncio.wait_for(TOLD.wait(), PATIENCE_S)

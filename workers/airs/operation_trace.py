@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kernels.absorb import absorb
 from kernels.backend import Backend
 from kernels.field import U32, P, monty, to_monty
-from kernels.threads import Pool
 from workers.airs.blinding import BlindingSource, SystemBlinding
 from workers.airs.operation import (
     CNT,
@@ -52,7 +50,6 @@ BLINDED_CELLS = 2 * RATE + RATE + 1
 
 _STATE = 2 * RATE
 _ONE = np.uint32(monty(1))
-_POOL = Pool(1)  # these sponges take a hundredth of the proof's time
 
 
 class BatchSizeError(ValueError):
@@ -195,7 +192,7 @@ def _hash_all(
         offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
         np.cumsum([len(words) // WORD_BYTES for words in inputs], out=offsets[1:])
         tags = np.full(len(inputs), tag, dtype=np.uint32)
-        sponges[tag] = _Sponges(*absorb(_POOL, elements_of(b"".join(inputs)), offsets, tags))
+        sponges[tag] = _Sponges(*backend.absorb(elements_of(b"".join(inputs)), offsets, tags))
         return digests_of(sponges[tag].digests)
 
     constraints = digests(Tag.CONSTRAINT, words.output)

@@ -166,6 +166,16 @@ class TestRules:
         assert refused(world, "b2/1", 2) == ("double_spend", (1,))
         assert world.chain.nullifiers() == {operation.nullifier}
 
+    def test_a_nullifier_is_spent_once_even_for_another_task(self, world: World) -> None:
+        first = world.operation("t")
+        stolen, twin = (_with(world.operation(task), nullifier=first.nullifier) for task in ("u", "v"))
+        world.submit("b1/1", stolen, twin)
+        assert refused(world, "b1/1", 1) == ("double_spend", (1,))
+        world.submit("b2/1", first)
+        world.go_to(2)
+        world.submit("b3/1", stolen)
+        assert refused(world, "b3/1", 3) == ("double_spend", (0,))
+
     def test_a_task_is_done_once_whoever_does_it(self, world: World) -> None:
         world.submit("b1/1", world.operation("t"))
         world.submit("b2/1", world.operation("t", agent="another"))
@@ -197,10 +207,12 @@ class TestRules:
         world.go_to(1)
         world.submit("b2/1", child)
         assert refused(world, "b2/1", 2) == ("unconfirmed_parent", (0,)), "included is not confirmed"
-        world.go_to(5)
+        world.go_to(4)
         world.submit("b2/2", child)
+        assert refused(world, "b2/2", 5) == ("unconfirmed_parent", (0,)), "four slots are not five"
+        world.submit("b2/3", child)
         world.go_to(6)
-        assert world.status("b2/2") == "included"
+        assert world.status("b2/3") == "included"
 
     def test_a_proof_of_other_statements_is_refused_without_naming_anyone(self, world: World) -> None:
         first, second = world.operation("t1"), world.operation("t2")

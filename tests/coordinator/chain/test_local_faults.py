@@ -76,6 +76,25 @@ class TestReorgs:
             world.submit(f"at{slot + 1}/1", world.operation(f"t{slot}"))
         world.go_to(20)
         assert [world.status(f"at{slot}/1") for slot in (5, 6, 7)] == ["confirmed", "reorged", "confirmed"]
+        assert world.chain.nullifiers() == {world.operation(f"t{slot}").nullifier for slot in (4, 6)}
+        assert [len(batch.operations) for batch in world.chain.confirmed()] == [1, 1]
+
+    @pytest.mark.parametrize(("depth", "promised"), [(5, False), (6, True)])
+    def test_five_slots_are_the_promise(
+        self, world_type: type, tmp_path: Path, depth: int, promised: bool
+    ) -> None:
+        slot = 1 + depth - 1  # the batch stands at slot 1, the deepest that is undone
+        world: World = world_type(tmp_path, f"reorg@slot:{slot}:{depth}")
+        parent = world.operation("parent")
+        world.submit("b1/1", parent)
+        world.go_to(slot)
+        assert world.status("b1/1") == "reorged"
+        assert world.chain.undone() == (["b1/1"] if promised else [])
+        world.submit("b1/2", parent)
+        world.submit("b2/1", world.operation("child", parent))
+        world.go_to(slot + 1)
+        assert world.status("b1/2") == "included"
+        assert world.status("b2/1") == ("included" if promised else "refused")
 
     def test_it_happens_once_even_over_a_restart(self, world_type: type, tmp_path: Path) -> None:
         world: World = world_type(tmp_path, "reorg@slot:6:3")
@@ -109,6 +128,14 @@ class TestFaults:
         assert world.chain.connection() is ConnectionStatus.DEGRADED
         world.go_to(7)
         assert world.observe("b2/1").slot == 7, "the first slot at or after 2.5 s"
+
+    def test_a_delay_that_ends_where_a_slot_begins_lets_that_slot_include(
+        self, world_type: type, tmp_path: Path
+    ) -> None:
+        world: World = world_type(tmp_path, "delay@t:0.4:0.8")
+        world.submit("b1/1", world.operation("t"))
+        world.go_to(9)
+        assert world.observe("b1/1").slot == 3
 
     def test_what_a_delay_keeps_too_long_expires(self, world_type: type, tmp_path: Path) -> None:
         world: World = world_type(tmp_path, "delay@t:0:10")

@@ -79,7 +79,14 @@ def test_a_proof_that_comes_too_late_is_not_taken(world: World) -> None:
     (batch_id,) = world.start()
     world.fail_batch(batch_id)
     proved = ProvedBatch(
-        root=b"", proof_digest=b"", proof_bytes=0, worker_id="w1", backend="", prove_ms=0, permutations=0, rows=0
+        root=b"",
+        proof_digest=b"",
+        proof_bytes=0,
+        worker_id="w1",
+        backend="",
+        prove_ms=0,
+        permutations=0,
+        rows=0,
     )
     assert world.do("batch_proved", batch_id, proved) is False
     assert world.do("batch_failed", batch_id, ReturnReason.TIMEOUT, "") is False

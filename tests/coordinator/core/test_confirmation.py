@@ -116,7 +116,9 @@ def test_nothing_is_sent_while_the_chain_is_disconnected(world: World) -> None:
 
 @pytest.mark.parametrize("code", ["constraint_mismatch", "double_spend", "invalid_witness"])
 def test_who_is_named_for_a_fault_of_its_own_fails_and_is_slashed(world: World, code: str) -> None:
-    world.do("submit", [world.submission("a"), world.submission("b", agent="bob"), world.submission("c", "a")])
+    world.do(
+        "submit", [world.submission("a"), world.submission("b", agent="bob"), world.submission("c", "a")]
+    )
     transaction = world.to_submitting("a", "b", "c")
     world.refuse(transaction, code, 0)
     assert world.where("a", "b", "c") == ["FAILED", "QUEUED", "ROLLED_BACK"]
@@ -208,7 +210,10 @@ def test_a_reorganisation_of_finality_keeps_state_opens_the_breaker_and_posts_ag
     world.see(first, REORGED)
     assert world.where("a") == ["CONFIRMED"]
     assert world.seen(FinalityViolated)[0].batch_ids == ("batch-1",)
-    assert (world.state.breaker.state, world.state.breaker.reason) == (BreakerState.OPEN, "finality_violation")
+    assert (world.state.breaker.state, world.state.breaker.reason) == (
+        BreakerState.OPEN,
+        "finality_violation",
+    )
     world.see(first, REORGED)
     assert len(world.seen(FinalityViolated)) == 1
     second = resend(world)
@@ -220,6 +225,51 @@ def test_a_reorganisation_of_finality_keeps_state_opens_the_breaker_and_posts_ag
     assert world.engine.transactions_open() == []
     assert world.state.totals.confirmed == 1
     assert not world.state.batch("batch-1").reposting
+
+
+def test_finality_can_be_broken_again_and_after_a_shallow_reorganisation(world: World) -> None:
+    world.submit("a")
+    world.see(world.to_submitting("a"), REORGED)
+    for count in (1, 2):
+        transaction = resend(world)
+        world.confirm(transaction)
+        world.see(transaction, REORGED)
+        assert len(world.seen(FinalityViolated)) == count
+
+
+def test_what_is_posted_again_is_kept_until_it_is_confirmed() -> None:
+    world = World(retained=2, check=False)
+    world.agent()
+    world.submit("a")
+    first = world.to_submitting("a")
+    world.confirm(first)
+    world.see(first, REORGED)
+    for number in range(40):
+        world.submit(f"op{number}")
+        world.settle(f"op{number}")
+    assert world.where("a") == ["CONFIRMED"]
+    assert world.engine.submissions_due() == []
+    (open_one,) = world.engine.transactions_open()
+    world.confirm(open_one.transaction)
+    for number in range(40, 80):
+        world.submit(f"op{number}")
+        world.settle(f"op{number}")
+    assert "a" not in world.state.ended
+
+
+def test_what_was_let_go_is_neither_watched_nor_posted_again() -> None:
+    world = World(retained=2, check=False)
+    world.agent()
+    transactions = []
+    for number in range(24):
+        world.submit(f"op{number}")
+        transactions.append(world.to_submitting(f"op{number}"))
+        world.confirm(transactions[-1])
+    assert transactions[0] not in world.engine.transactions_watched()
+    kept = [
+        batch for batch in world.state.ended_batches.values() if batch.operation_ids[0] in world.state.ended
+    ]
+    assert len(world.engine.transactions_watched()) == len(kept) < 24
 
 
 def test_a_batch_that_the_chain_will_not_take_again_is_left_to_the_integrity_check(world: World) -> None:

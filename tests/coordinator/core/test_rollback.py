@@ -128,7 +128,17 @@ def test_every_reason_is_reached_but_one_that_admission_prevents() -> None:
     world.do("emergency", "disable_speculation", force=True, by="operator")
     reasons = {
         name: world.why(name)
-        for name in ("timeout", "reorg", "loser", "broken", "below", "parent", "child", "drained", "emergency")
+        for name in (
+            "timeout",
+            "reorg",
+            "loser",
+            "broken",
+            "below",
+            "parent",
+            "child",
+            "drained",
+            "emergency",
+        )
     }
     assert reasons == {
         "timeout": "confirmation_timeout",
@@ -188,6 +198,20 @@ def test_selective_cascades_when_no_replacement_comes() -> None:
     assert world.where("op1", "op2") == ["QUEUED", "QUEUED"]
     world.advance(1)
     assert [world.why(one) for one in ("op1", "op2")] == ["parent_rolled_back"] * 2
+    assert world.state.orphans == {}
+
+
+def test_selective_ends_a_child_of_two_lost_parents_once() -> None:
+    world = selective()
+    for one in ("a", "b"):
+        world.submit(one)
+    world.submit("join", "a", "b")
+    time_out(world, "a")
+    world.now_ms -= 30_000
+    time_out(world, "b")
+    assert set(world.state.orphans) == {"a", "b"}
+    world.advance(30_000)
+    assert world.why("join") == "parent_rolled_back"
     assert world.state.orphans == {}
 
 

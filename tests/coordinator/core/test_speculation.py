@@ -318,7 +318,9 @@ def test_asking_for_an_output_is_the_decision(world: World) -> None:
     assert (refused.granted, refused.denial) == (False, Denial.DISABLED)
     world.run_until_quiet()
     assert world.do("output_decision", "alice", "a").final
-    assert not world.state.totals.denials_by_reason[Denial.DISABLED], "asking is free and not counted in the log"
+    assert not world.state.totals.denials_by_reason[Denial.DISABLED], (
+        "asking is free and not counted in the log"
+    )
 
 
 def test_asking_for_the_output_of_nothing(world: World) -> None:
@@ -365,9 +367,7 @@ def test_a_very_long_chain_does_not_exhaust_the_stack(world: World) -> None:
     world.configure(enabled=False)
     ids = [f"op{number}" for number in range(5_000)]
     parents = [(), *((one,) for one in ids)]
-    world.do(
-        "submit", [world.submission(one, *above) for one, above in zip(ids, parents, strict=False)]
-    )
+    world.do("submit", [world.submission(one, *above) for one, above in zip(ids, parents, strict=False)])
     world.state.depth_cache.clear()
     assert world.state.depth_of(world.state.live[ids[-1]]) == 4_999
     assert len(world.do("cancel", ids[0])) == 5_000

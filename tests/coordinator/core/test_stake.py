@@ -40,7 +40,8 @@ def test_a_slash_never_exceeds_the_bond(bond: int, basis_points: int) -> None:
 
 @given(LAMPORTS, st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 10**9)), max_size=8))
 def test_a_slash_is_divided_without_loss(slashed: int, victims: list[tuple[str, int]]) -> None:
-    slash = divide_slash("s", slashed, victims=victims, cooldown_until_ms=0)
+    slash = divide_slash("s", slashed, agent_id="z", bonded_by="y", victims=victims, cooldown_until_ms=0)
+    assert (slash.agent_id, slash.bonded_by) == ("z", "y")
     total = sum(bond for _, bond in victims)
     assert sum(share for _, share in slash.victims) + slash.treasury_lamports == slashed
     assert list(slash.victims) == sorted(slash.victims)
@@ -52,7 +53,7 @@ def test_a_slash_is_divided_without_loss(slashed: int, victims: list[tuple[str, 
 
 
 def test_without_victims_the_treasury_gets_all() -> None:
-    slash = divide_slash("s", 7, victims=[], cooldown_until_ms=0)
+    slash = divide_slash("s", 7, agent_id="z", bonded_by="z", victims=[], cooldown_until_ms=0)
     assert (slash.victims, slash.treasury_lamports) == ((), 7)
 
 

@@ -100,7 +100,8 @@ class World:
         if taken and self.check:
             assert self.shadow.dump() == self.state.dump(), "the log does not tell the state"
         for batch_id in self.engine.cancelled_batches():
-            self.running.pop(batch_id, None)
+            assert batch_id in self.running, "only what a worker is proving is to be stopped"
+            del self.running[batch_id]
         return taken
 
     def agent(self, agent_id: str = "alice", deposit_lamports: int = 1_000_000_000) -> str:

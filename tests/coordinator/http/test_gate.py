@@ -61,7 +61,7 @@ async def test_probes_come_by_address(client: httpx.AsyncClient) -> None:
 
 
 async def test_another_sites_page_is_refused(client: httpx.AsyncClient) -> None:
-    for origin in ("https://evil.example", "null", "http://localhost.evil.example"):
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example", "http://[::1", "x", ""):
         response = await client.post("/write", headers={"origin": origin})
         assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
     assert (await client.post("/write", headers={"origin": "http://localhost:3000"})).status_code == 200

@@ -125,6 +125,16 @@ def graph(parents: dict[str, list[str]]) -> Workflow:
 CHAIN = graph({"a": [], "b": ["a"], "c": ["b"], "d": []})
 
 
+async def test_speculation_serves_first_what_others_build_on() -> None:
+    system = System()
+    leaf_first = graph({"a": [], "leaf": ["a"], "b": ["a"], "x": ["b"], "c": ["x"], "y": ["c"]})
+    board = await play(leaf_first, system, awaited_first=True)
+    assert board.by_outcome(Outcome.CONFIRMED) == leaf_first.task_ids
+    order = [operation.task_id for operation in system.operations.values()]
+    # agent-2 has leaf, x and y: leaf waits for x, which c builds on; y is a leaf as well
+    assert order.index("x") < order.index("leaf")
+
+
 async def play(workflow: Workflow, system: System, **options: object) -> Board:
     board = Board.for_workflow(workflow, ["agent-1", "agent-2"])
     sessions = {"agent-1": system, "agent-2": system}

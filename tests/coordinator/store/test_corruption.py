@@ -114,6 +114,13 @@ def test_what_stands_before_the_damage_can_still_be_read(folder: Path) -> None:
     log.close()
 
 
+def test_a_row_after_the_head_is_found_before_anything_is_read(folder: Path) -> None:
+    edit(folder, "INSERT INTO log SELECT seq + 1, at_ms, kind, body, hash FROM log WHERE seq = 200")
+    log = EventLog.open(folder)
+    assert isinstance(log.fault, LogCorrupted)
+    log.close()
+
+
 @pytest.mark.parametrize("after", [COUNT, COUNT + 1, 10**15, -1])
 def test_a_reader_that_asks_for_numbers_outside_the_log_harms_nothing(folder: Path, after: int) -> None:
     log = EventLog.open(folder)
@@ -300,6 +307,28 @@ class TestAfterwards:
         assert log.fault is report.corruption
         with pytest.raises(LogUnwritable, match="corrupted at event 12"):
             log.append([event(1)])
+        log.close()
+
+    def test_a_file_that_is_overwritten_under_a_running_log_is_corruption(self, tmp_path: Path) -> None:
+        log = EventLog.open(tmp_path)
+        log.append(EVENTS).result(10)
+        for name in (LOG_FILE, f"{LOG_FILE}-wal"):
+            size = (tmp_path / name).stat().st_size
+            (tmp_path / name).write_bytes(b"?" * size)
+        report = log.verify()
+        assert report.corruption is not None
+        assert log.fault is report.corruption
+        log.close()
+
+    def test_a_tail_that_vanishes_under_a_running_log_is_missed(self, tmp_path: Path) -> None:
+        log = EventLog.open(tmp_path)
+        log.append(EVENTS).result(10)
+        edit(tmp_path, "UPDATE ends SET head_seq = 150, head_hash = (SELECT hash FROM log WHERE seq = 150)")
+        edit(tmp_path, "DELETE FROM log WHERE seq > 150")
+        report = log.verify()
+        assert report.events == 150
+        assert report.corruption is not None
+        assert "acknowledged events up to 200 are missing" in report.corruption.detail
         log.close()
 
     def test_a_damaged_log_is_set_aside_and_a_new_one_begun(self, folder: Path, tmp_path: Path) -> None:

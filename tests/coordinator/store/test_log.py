@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from hashlib import sha256
 from pathlib import Path
@@ -177,6 +178,8 @@ def test_closing_writes_what_is_queued(tmp_path: Path) -> None:
     assert [future.result(0) for future in futures] == list(range(1, 201))
     with pytest.raises(LogUnwritable, match="closed"):
         log.append([numbered(0)])
+    with pytest.raises(LogUnwritable, match="closed"):
+        list(log.replay())
 
 
 class TestOneOwner:
@@ -206,6 +209,7 @@ class TestOneOwner:
 
     def test_everything_is_the_owners_alone(self, tmp_path: Path) -> None:
         folder = tmp_path / "data"
+        folder.mkdir(mode=0o755)
         old_mask = os.umask(0)
         try:
             log = EventLog.open(folder)
@@ -228,7 +232,7 @@ class BlockedLog:
         self._blocker.execute("BEGIN IMMEDIATE")
         self.first = self.log.append([numbered(0)])
         while self.log.queued_events:
-            pass  # until the writer has taken the first one, and waits
+            time.sleep(0.001)  # until the writer has taken the first one, and waits
 
     def release(self) -> None:
         self._blocker.execute("ROLLBACK")
@@ -283,7 +287,7 @@ class TestBounds:
             [numbered(1)], witnesses=[Witness("o", b"output", b"s", b"k")], proofs=[proof]
         )
         while blocked.log.proofs.get("batch-1") is None:
-            pass
+            time.sleep(0.001)
         assert blocked.log.witnesses.output("o") == b"output"
         assert not future.done()
         blocker.execute("ROLLBACK")
