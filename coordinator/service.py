@@ -290,7 +290,7 @@ class Service:
         before = {key: self._scalar(key) for key in changes}
         self.engine.set_config(validated, by=by, now_ms=self._clock_ms())
         self.settings.set_overrides(self.engine.state.overrides)
-        self.engine.config = self.settings.core_config()
+        self.engine.config = assembly.core_config(self.settings)
         await self._commit()
         await self._parts.pool.resize(self.settings.integer("speculation.proof.worker_threads"))
         self._parts.proving.wake()

@@ -1,6 +1,8 @@
 """Assembly: every part of a coordinator, opened in order and closed in the opposite one."""
 
 import asyncio
+import dataclasses
+import gc
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from pathlib import Path
 from coordinator.chain.faults import FaultPlan
 from coordinator.chain.local import LocalChain
 from coordinator.chain.verification import MOCK, verify_batch
+from coordinator.core.config import CoreConfig
 from coordinator.core.engine import Engine
 from coordinator.core.state import CoreState
 from coordinator.logs import get_logger
@@ -24,7 +27,7 @@ from coordinator.store.log import EventLog
 from workers.node import NodeServer
 from workers.pool import PoolConfig, ProofPool
 from workers.ray_runtime import RayRuntime, RaySettings
-from workers.stark.parameters import PRODUCTION_NAMES
+from workers.stark.parameters import PRODUCTION_NAMES, by_name
 
 _RESTART_S = 1.0
 #: Proof workers that one machine may be asked for (`proof.worker_threads`).
@@ -127,10 +130,11 @@ async def assemble(
         await asyncio.to_thread(log.close)
         raise
     state, corruption = await asyncio.to_thread(_fold, log)
+    gc.freeze()  # what was folded lives long: a full collection over it would stop the loop for nothing
     settings.set_overrides(state.overrides)
-    engine = Engine(state, settings.core_config())
+    engine = Engine(state, core_config(settings))
     journal = Journal(engine, log, read_only=None if corruption is None else str(corruption))
-    settling = Settling(engine=engine, chain=chain)
+    settling = Settling(chain=chain)
     proving: Proving | None = None
 
     def pool_changed() -> None:
@@ -172,6 +176,15 @@ async def assemble(
         await parts.close()
         raise
     return parts
+
+
+def core_config(settings: Settings) -> CoreConfig:
+    """The core's configuration; traces are no taller than the parameter set admits."""
+    config = settings.core_config()
+    if settings.text("speculation.proof.generator") == MOCK:
+        return config
+    tallest = by_name(settings.text("proof.parameters")).max_log_rows
+    return dataclasses.replace(config, max_log_rows=min(config.max_log_rows, tallest))
 
 
 async def _resume(parts: Parts, clock_ms: Callable[[], int]) -> None:
@@ -220,7 +233,7 @@ def _open_chain(
 
 def _parameters(settings: Settings) -> str:
     """The name that a proof's parameters go by: a set's, or `mock`."""
-    if settings.text("speculation.proof.generator") == "mock":
+    if settings.text("speculation.proof.generator") == MOCK:
         return MOCK
     return settings.text("proof.parameters")
 

@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from coordinator.core.engine import Engine
 from coordinator.core.errors import CoreError, ErrorCode
@@ -37,13 +38,28 @@ class SubscriberTooSlow(Exception):
     """The subscriber's buffer is full; it should connect again and resume from its last id."""
 
 
+class _Group(NamedTuple):
+    """What one commit makes durable together."""
+
+    events: Sequence[Event]
+    witnesses: Sequence[Witness]
+    proofs: Sequence[ProofRecord]
+    durable: "asyncio.Future[None]"
+
+
+def _refuse(group: _Group, reason: str) -> None:
+    group.durable.set_exception(CoreError(ErrorCode.READ_ONLY, reason))
+    group.durable.exception()  # marked as seen: whoever committed may be gone
+
+
 class Journal:
     """Commits the engine's events in order and publishes them once they are durable. Lives on one event loop."""
 
     def __init__(self, engine: Engine, log: EventLog, *, read_only: str | None = None) -> None:
         self._engine = engine
         self._log = log
-        self._order = asyncio.Lock()
+        self._drain: asyncio.Task[None] | None = None
+        self._waiting_groups: deque[_Group] = deque()
         self._last: asyncio.Future[None] | None = None
         self._recent: deque[tuple[int, Event]] = deque(maxlen=RECENT_EVENTS)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -66,53 +82,63 @@ class Journal:
     async def commit(self, *, witnesses: Sequence[Witness] = (), proofs: Sequence[ProofRecord] = ()) -> None:
         """Returns once everything the engine has decided so far is durable and published.
 
-        Call it right after the engine, without awaiting in between.
+        Call it right after the engine, without awaiting in between. A caller that is cancelled takes nothing back: its
+        events are in memory, so they are written all the same.
 
         Raises:
             CoreError: read_only; the decision may be in memory but is not acknowledged.
         """
         events = self._engine.take_events()
-        if not events:
-            if self._last is not None:
-                await asyncio.shield(self._last)
-            return
-        async with self._order:
-            durable = await self._append(events, witnesses, proofs)
-        await asyncio.shield(durable)
+        if events:
+            # From here to the queue without a wait: the order of the decisions is the order of the log.
+            group = _Group(events, witnesses, proofs, asyncio.get_running_loop().create_future())
+            self._last = group.durable
+            if self._drain is not None or not self._append(group):
+                self._waiting_groups.append(group)
+                if self._drain is None:
+                    self._drain = asyncio.create_task(self._drain_groups(), name="journal")
+        if self._last is not None:
+            await asyncio.shield(self._last)
 
-    async def _append(
-        self, events: Sequence[Event], witnesses: Sequence[Witness], proofs: Sequence[ProofRecord]
-    ) -> asyncio.Future[None]:
+    def _append(self, group: "_Group") -> bool:
+        """Hands a group to the log's writer; False while its queue is full."""
         loop = asyncio.get_running_loop()
-        durable: asyncio.Future[None] = loop.create_future()
-        while True:
-            self.require_writable()
-            try:
-                written = self._log.append(events, witnesses=witnesses, proofs=proofs)
-                break
-            except LogBusy:
-                await asyncio.wrap_future(self._log.room())
-            except LogUnwritable as error:
-                self._fail(str(error))
-        self._last = durable
+        try:
+            if self.read_only is not None:
+                raise LogUnwritable(self.read_only)
+            written = self._log.append(group.events, witnesses=group.witnesses, proofs=group.proofs)
+        except LogBusy:
+            return False
+        except LogUnwritable as error:
+            self._fail(str(error))
+            _refuse(group, str(error))
+            return True
 
         def done(future: "Future[int]") -> None:
-            loop.call_soon_threadsafe(self._settle, future, durable, events)
+            loop.call_soon_threadsafe(self._settle, future, group)
 
         written.add_done_callback(done)
-        return durable
+        return True
 
-    def _settle(
-        self, written: "Future[int]", durable: "asyncio.Future[None]", events: Sequence[Event]
-    ) -> None:
+    async def _drain_groups(self) -> None:
+        """Appends the groups that found the queue full, in their order."""
+        try:
+            while self._waiting_groups:
+                if self._append(self._waiting_groups[0]):
+                    self._waiting_groups.popleft()
+                else:
+                    await asyncio.wrap_future(self._log.room())
+        finally:
+            self._drain = None
+
+    def _settle(self, written: "Future[int]", group: "_Group") -> None:
         error = written.exception()
         if error is not None:
             self._fail(str(error))
-            durable.set_exception(CoreError(ErrorCode.READ_ONLY, str(error)))
-            durable.exception()  # marked as seen: whoever committed may be gone
+            _refuse(group, str(error))
             return
-        self._publish(written.result(), events)
-        durable.set_result(None)
+        self._publish(written.result(), group.events)
+        group.durable.set_result(None)
 
     def _fail(self, reason: str) -> None:
         if self.read_only is None:

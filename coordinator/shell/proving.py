@@ -1,6 +1,7 @@
 """Proving: idle workers get the batches that the planner forms; their proofs, verified, go back to the core."""
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
@@ -216,6 +217,7 @@ class Proving:
     def _kill_soon(self, worker_id: str) -> None:
         async def kill() -> None:
             await asyncio.sleep(_KILL_AFTER_S)
-            await self._pool.kill(worker_id)
+            with contextlib.suppress(WorkerLost):  # it is dead already
+                await self._pool.kill(worker_id)
 
         self._killer = asyncio.create_task(kill(), name=f"kill {worker_id}")

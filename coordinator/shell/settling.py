@@ -11,7 +11,6 @@ from coordinator.chain.interface import (
     SettlementRefused,
     TaskConflict,
 )
-from coordinator.core.engine import Engine
 from coordinator.core.events import (
     AgentRegistered,
     Event,
@@ -40,8 +39,7 @@ class Settling:
     posting is idempotent by its event's number.
     """
 
-    def __init__(self, *, engine: Engine, chain: Chain) -> None:
-        self._engine = engine
+    def __init__(self, *, chain: Chain) -> None:
         self._chain = chain
         self._waiting: deque[tuple[int, Entries]] = deque()
         self._tasks: deque[tuple[str, bytes | None]] = deque()
@@ -78,8 +76,7 @@ class Settling:
                 yield account_of(event.agent_id), -event.lamports
                 yield EXTERNAL, event.lamports
             case OperationFailed(slash=slash) if slash is not None and slash.lamports:
-                record = self._engine.state.slashes[slash.slash_id]
-                yield account_of(record.bonded_by), -slash.lamports
+                yield account_of(slash.bonded_by), -slash.lamports
                 for agent_id, lamports in slash.victims:
                     yield account_of(agent_id), lamports
                 yield TREASURY, slash.treasury_lamports

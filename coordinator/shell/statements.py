@@ -75,6 +75,7 @@ def submissions_of(domain: bytes, prepared: Sequence[Prepared]) -> list[Submissi
             operation_type=item.operation.operation_type,
             parents=item.operation.depends_on,
             parent_outputs=item.operation.parent_outputs,
+            parent_commitments=item.witness.parents,
             content_digest=item.content_digest,
             constraint_hash=statement.constraint_hash,
             output_commitment=statement.output_commitment,
