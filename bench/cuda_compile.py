@@ -57,7 +57,8 @@ def parse_usage(report: str) -> Usage:
     """The figures in the output of `ptxas -v` on a module of one kernel."""
     registers = re.search(r"Used (\d+) registers", report)
     spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    assert registers and spills, report
+    assert registers is not None, report
+    assert spills is not None, report
     shared = re.search(r"(\d+) bytes smem", report)
     return Usage(int(registers[1]), int(spills[1]) + int(spills[2]), int(shared[1]) if shared else 0)
 
@@ -96,6 +97,11 @@ def faults(kernel: Kernel, architecture: str, usage: Usage, ceilings: dict[str, 
     return found
 
 
+def rounded_up(registers: int) -> int:
+    """The registers that the hardware gives: a multiple of 8. Below that, a change costs nothing."""
+    return -(-registers // 8) * 8
+
+
 def check(chosen: Sequence[Kernel], capabilities: Sequence[Capability], *, update: bool = False) -> list[str]:
     """Measure kernels, print a line for each, and give all faults; `update` rewrites the ceilings."""
     ptxas = find_ptxas()
@@ -106,7 +112,7 @@ def check(chosen: Sequence[Kernel], capabilities: Sequence[Capability], *, updat
             architecture = name_of(capability)
             usage = measure(kernel, capability, ptxas)
             if update:
-                ceilings.setdefault(kernel.name, {})[architecture] = usage.registers
+                ceilings.setdefault(kernel.name, {})[architecture] = rounded_up(usage.registers)
             found += faults(kernel, architecture, usage, ceilings)
             print(
                 f"{kernel.name:20} sm_{architecture:4} {usage.registers:3} registers "
@@ -138,7 +144,8 @@ def main() -> int:
     except (NoKernelCode, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(*found, sep="\n", file=sys.stderr)
+    if found:
+        print(*found, sep="\n", file=sys.stderr)
     return 1 if found else 0
 
 

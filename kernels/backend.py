@@ -139,6 +139,16 @@ def choose(name: str = "auto", threads: int | None = None) -> Selection:
 
     if name == "cpu":
         return Selection(CpuBackend(threads), "the CPU backend was asked for by name")
-    if name == "auto":
-        return Selection(CpuBackend(threads), "no accelerator backend is installed")
-    raise ValueError(f"no backend is called {name!r}: use auto or cpu")
+    if name not in ("auto", "cuda"):
+        raise ValueError(f"no backend is called {name!r}: use auto, cpu or cuda")
+    from kernels.cuda.backend import open_backend
+    from kernels.cuda.errors import DeviceError
+
+    try:
+        cuda = open_backend(threads)
+    except DeviceError as error:
+        if name == "cuda":
+            raise ValueError(f"the CUDA backend cannot be used: {error}") from error
+        return Selection(CpuBackend(threads), f"no GPU can be used: {error}")
+    asked = "the CUDA backend was asked for by name" if name == "cuda" else "a GPU is there"
+    return Selection(cuda, f"{asked}: {cuda.device.description}")

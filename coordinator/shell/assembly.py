@@ -189,7 +189,8 @@ def core_config(settings: Settings) -> CoreConfig:
 
 async def _resume(parts: Parts, clock_ms: Callable[[], int]) -> None:
     """Takes up what was under way: postings, unfinished batches, secrets that should be gone."""
-    for stored in parts.log.replay():
+    posted = await asyncio.to_thread(parts.settling.resume_after)
+    for stored in parts.log.replay(after=posted):
         parts.settling.add(stored.seq, stored.event)
     await asyncio.to_thread(clean_after_restart, parts.log, parts.engine.state)
     parts.engine.resume(now_ms=clock_ms())

@@ -1,4 +1,4 @@
-"""Settling: deposits, withdrawals and slashes are posted to the chain's accounts, each once, in the log's order."""
+"""Settling: what the log says of stake and tasks is posted to the chain, each once, in the log's order."""
 
 import asyncio
 from collections import deque
@@ -41,8 +41,7 @@ class Settling:
 
     def __init__(self, *, chain: Chain) -> None:
         self._chain = chain
-        self._waiting: deque[tuple[int, Entries]] = deque()
-        self._tasks: deque[tuple[str, bytes | None]] = deque()
+        self._waiting: deque[tuple[int, Entries | TaskRegistered]] = deque()
         self._wake = asyncio.Event()
         self.refused: list[str] = []
         """Settlements that the chain's ledger refused: a defect, shown by the integrity check."""
@@ -59,13 +58,10 @@ class Settling:
 
     def add(self, seq: int, event: Event) -> None:
         """Queues one event's posting, if it has one."""
-        if isinstance(event, TaskRegistered):
-            self._tasks.append((event.task_id, event.constraint_hash))
-        elif entries := tuple(self._entries(event)):
-            self._waiting.append((seq, entries))
-        else:
-            return
-        self._wake.set()
+        posting = event if isinstance(event, TaskRegistered) else tuple(self._entries(event))
+        if posting:
+            self._waiting.append((seq, posting))
+            self._wake.set()
 
     def _entries(self, event: Event) -> Iterable[tuple[str, int]]:
         match event:
@@ -81,29 +77,36 @@ class Settling:
                     yield account_of(agent_id), lamports
                 yield TREASURY, slash.treasury_lamports
 
+    def resume_after(self) -> int:
+        """The last event whose posting the chain has for sure: all before it were posted, in order. Blocks."""
+        try:
+            return self._chain.last_settlement()
+        except ChainUnavailable:
+            return 0
+
     async def run(self) -> None:
         """Posts until cancelled; the chain's outages only delay it."""
         while True:
+            self._wake.clear()
             try:
-                while self._tasks:
-                    await self._register(*self._tasks[0])
-                    self._tasks.popleft()
                 while self._waiting:
-                    await self._settle(*self._waiting[0])
+                    seq, posting = self._waiting[0]
+                    if isinstance(posting, TaskRegistered):
+                        await self._register(posting)
+                    else:
+                        await self._settle(seq, posting)
                     self._waiting.popleft()
             except ChainUnavailable:
                 await asyncio.sleep(_RETRY_S)
                 continue
-            self._wake.clear()
-            if not (self._tasks or self._waiting):
-                await self._wake.wait()
+            await self._wake.wait()
 
-    async def _register(self, task_id: str, constraint_hash: bytes | None) -> None:
+    async def _register(self, task: TaskRegistered) -> None:
         try:
-            await asyncio.to_thread(self._chain.register_task, task_id, constraint_hash)
+            await asyncio.to_thread(self._chain.register_task, task.task_id, task.constraint_hash)
         except TaskConflict as error:
             # The chain's word holds: it will refuse what goes against it.
-            _log.warning("task_conflict", task_id=task_id, detail=str(error))
+            _log.warning("task_conflict", task_id=task.task_id, detail=str(error))
 
     async def _settle(self, seq: int, entries: Entries) -> None:
         try:

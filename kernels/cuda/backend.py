@@ -35,6 +35,17 @@ _SUM_BLOCKS = 1024  # blocks that fill a GPU when columns are summed
 _GRIND_BLOCKS = 1024  # of `hashing.GRIND_CANDIDATES` each, between two looks at what was found
 
 
+def open_backend(threads: int | None = None) -> "CudaBackend":
+    """The backend of the first GPU, once a kernel is seen to run there.
+
+    Raises:
+        DeviceError: there is no GPU, no driver, or no code for it and no compiler.
+    """
+    backend = CudaBackend(threads=threads)
+    backend.permutation_trace(np.zeros((1, 16), np.uint32), out=backend.new_trace(1, TRACE_WIDTH))
+    return backend
+
+
 class CudaBackend:
     """One device, and `threads` CPU threads for what stays on the host (None: all)."""
 

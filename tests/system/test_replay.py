@@ -63,3 +63,53 @@ def test_ctrl_c_stops_a_replay_and_all_that_it_started(tmp_path: Path) -> None:
     _, complaint = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in complaint
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_a_real_workflow_of_203_tasks_is_three_times_as_fast(shared_dir: Path, tmp_path: Path) -> None:
+    workflow = shared_dir / "data" / "workflows" / "viralrecon-dirt02-001.json"
+    report_path = tmp_path / "report.json"
+    arguments = ["run", str(workflow), "--time-scale", "0.002", "--report", str(report_path)]
+    done = subprocess.run(
+        [*AGENC, *arguments, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=1100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(report_path.read_text())
+    assert [run["confirmed"] for run in report["runs"]] == [203, 203]
+    assert report["speedup"] >= 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_a_real_workflow_with_a_lie_a_refusal_and_a_killed_worker(shared_dir: Path, tmp_path: Path) -> None:
+    workflow = shared_dir / "data" / "workflows" / "viralrecon-dirt02-001.json"
+    tasks = json.loads(workflow.read_text())["workflow"]["specification"]["tasks"]
+    lied, refused = (
+        next(task["id"] for task in tasks if task["parents"] and len(task["children"]) == children)
+        for children in (2, 1)
+    )
+    report_path = tmp_path / "report.json"
+    faults = [f"lie@op:{lied}", f"reject@op:{refused}", "kill-worker@batch:2"]
+    arguments = ["run", str(workflow), "--time-scale", "0.002", "--report", str(report_path)]
+    for fault in faults:
+        arguments += ["--fault", fault]
+    done = subprocess.run(
+        [*AGENC, *arguments, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=1100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for run in json.loads(report_path.read_text())["runs"]:
+        assert run["complaints"] == []
+        assert run["failed"] >= 1
+        assert run["confirmed"] + run["rolled_back"] + run["failed"] + run["skipped"] == 203
+        assert run["stake_conserved"]

@@ -1,0 +1,188 @@
+"""`agenc up` as operators and programs see it, and replays against a system that runs already."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from coordinator.cli.main import invoke
+from coordinator.replay.embedded import Embedded, EmbeddedError
+from coordinator.replay.profile import embedded_environment
+
+AGENC = [sys.executable, "-m", "coordinator.cli.main"]
+START_S = 90.0
+
+pytestmark = [pytest.mark.xdist_group("system"), pytest.mark.timeout(240)]
+
+WORKFLOW = {
+    "name": "pair",
+    "schemaVersion": "1.5",
+    "workflow": {
+        "specification": {
+            "tasks": [
+                {"id": "first step", "name": "first", "parents": [], "children": ["second/step"]},
+                {"id": "second/step", "name": "second", "parents": ["first step"], "children": []},
+            ]
+        },
+        "execution": {
+            "makespanInSeconds": 0.2,
+            "executedAt": "2026-01-01T00:00:00Z",
+            "tasks": [
+                {"id": "first step", "runtimeInSeconds": 0.1},
+                {"id": "second/step", "runtimeInSeconds": 0.1},
+            ],
+        },
+    },
+}
+
+
+@contextmanager
+def server(data: Path, *options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running `agenc up` and its URL; stopped at the end where the test has not done it."""
+    arguments = ["up", "--port", "0", "--workers-port", "0", "--data-dir", str(data), *options]
+    process = subprocess.Popen(
+        [*AGENC, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+    try:
+        deadline_s = time.monotonic() + START_S
+        while not (data / "endpoints.json").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline_s, "the server does not start"
+            time.sleep(0.1)
+        yield process, json.loads((data / "endpoints.json").read_text())["url"]
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with server(data) as (process, url):
+        health = httpx.get(url + "/health").json()
+        assert health["status"] == "healthy"
+        assert httpx.get(
+            json.loads((data / "endpoints.json").read_text())["workers_url"] + "/health"
+        ).is_success
+        started = time.monotonic()
+        process.send_signal(number)
+        said, complained = process.communicate(timeout=60)
+        assert process.returncode == 0, complained
+        assert time.monotonic() - started < 45
+    assert url in said
+    assert "shown this once" in said
+    assert "Traceback" not in complained
+    assert not (data / "endpoints.json").exists()
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_a_folder_and_a_port_have_one_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with server(tmp_path / "data") as (_, url):
+        assert invoke(["up", "--port", "0", "--workers-port", "0", "--data-dir", str(tmp_path / "data")]) == 2
+        assert "in use by process" in capsys.readouterr().err
+        port = url.rpartition(":")[2]
+        assert invoke(["up", "--port", port, "--data-dir", str(tmp_path / "other")]) == 2
+        assert f"port {port}" in capsys.readouterr().err
+
+
+def test_a_server_that_others_can_reach_needs_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AGENC_ADMIN_TOKEN", raising=False)
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        assert invoke(["up", "--host", host, "--data-dir", str(tmp_path / "data")]) == 2
+        assert "AGENC_ADMIN_TOKEN" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"faults": ["flood@t:1:1"]}', '{"faults": [], "tasks": {"a": "zz"}}', '{"more": 1}']
+)
+def test_a_broken_faults_file_starts_nothing(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "faults.json"
+    path.write_text(text)
+    assert invoke(["up", "--data-dir", str(tmp_path / "data"), "--faults", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"agenc: --faults {path}: ")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_a_running_system_is_replayed_against_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pair.json"
+    path.write_text(json.dumps(WORKFLOW))
+    token = "an-operators-token-for-this-test"
+    environment = embedded_environment(speculation=True) | {"AGENC_AGENTS_OPEN_REGISTRATION": "false"}
+    with server(tmp_path / "data", **environment, AGENC_ADMIN_TOKEN=token) as (_, url):
+        monkeypatch.delenv("AGENC_ADMIN_TOKEN", raising=False)
+        arguments = ["run", str(path), "--url", url, "--agents", "2"]
+        assert invoke([*arguments, "--out", str(tmp_path / "refused")]) == 1
+        assert "unauthorized" in capsys.readouterr().err
+        monkeypatch.setenv("AGENC_ADMIN_TOKEN", token)
+        for number in ("one", "two"):
+            report = tmp_path / f"{number}.json"
+            told = ["--out", str(tmp_path / number), "--report", str(report)]
+            assert invoke([*arguments, *told]) == 0, capsys.readouterr()
+            runs = json.loads(report.read_text())["runs"]
+            assert [run["confirmed"] for run in runs] == [2, 2]
+            assert runs[0]["denials"] == {}
+        confirmed = httpx.get(url + "/v1/operations", params={"state": "CONFIRMED"}).json()["operations"]
+        assert len(confirmed) == 8
+
+
+async def test_a_system_that_cannot_start_says_why(tmp_path: Path) -> None:
+    broken = {"AGENC_STRICT": "true", "AGENC_SPECULATION_MAX_DEPTH": "99"}
+    with pytest.raises(EmbeddedError, match="max_depth"):
+        async with Embedded(tmp_path / "system", environment=broken):
+            pytest.fail("it cannot have started")
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_the_embedded_system_stops_when_whoever_started_it_is_killed(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, sys
+from pathlib import Path
+from coordinator.replay.embedded import Embedded
+async def main():
+    async with Embedded(Path({str(tmp_path)!r}), environment={{}}) as system:
+        print(system.endpoints.url, flush=True)
+        await asyncio.sleep(600)
+asyncio.run(main())
+"""
+    starter = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    assert starter.stdout.readline().startswith("http://")
+    served = json.loads((tmp_path / "data" / "endpoints.json").read_text())["pid"]
+    starter.kill()
+    starter.communicate()
+    gone, _ = psutil.wait_procs([psutil.Process(served)], timeout=60)
+    assert gone
+
+
+def test_a_url_that_nobody_answers_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--url", "http://127.0.0.1:9", "--out", str(tmp_path / "out")]
+    assert invoke(arguments) == 1
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("agenc: ")
+    assert complaint.count("\n") == 1
