@@ -7,9 +7,10 @@ KEY := $(shell cat requirements.lock requirements-dev.lock pyproject.toml | cksu
 INSTALLED := .venv/.installed-$(KEY)
 INSTALLED_DEV := .venv/.installed-dev-$(KEY)
 WORKERS ?= 2
+UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-long lint format bench-proofs lock clean
+.PHONY: help install install-dev run test test-long lint format cuda-gate bench-proofs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,14 +39,18 @@ format: $(INSTALLED_DEV) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+cuda-gate: install-dev ## compile every CUDA kernel for three architectures; registers, no spills (needs no GPU)
+	@$(PIP) install --quiet "numba-cuda[cu13]>=0.30,<0.31" "cuda-toolkit==13.0.*" "nvidia-cuda-nvcc==13.0.88"
+	@$(BIN)/python -m bench.cuda_compile
+
 bench-proofs: install ## permutations proved per second, ours and, where cargo is, Plonky3's
 	@$(BIN)/agenc bench proofs
 	@$(BIN)/python -m bench.proofs
 
-lock: $(INSTALLED_DEV) ## resolve the requirements again (needs uv: pip install uv)
-	echo 'setuptools>=77' | uv pip compile pyproject.toml - --universal --python-version 3.11 \
+lock: ## resolve the requirements again (needs uv; make lock UV=path)
+	echo 'setuptools>=77' | $(UV) pip compile pyproject.toml - --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock
-	echo 'setuptools>=77' | uv pip compile pyproject.toml - --group dev -c requirements.lock --universal --python-version 3.11 \
+	echo 'setuptools>=77' | $(UV) pip compile pyproject.toml - --group dev -c requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -o requirements-dev.lock
 
 clean: ## remove .venv and the caches of the tools

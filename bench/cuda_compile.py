@@ -97,9 +97,12 @@ def faults(kernel: Kernel, architecture: str, usage: Usage, ceilings: dict[str, 
     return found
 
 
-def rounded_up(registers: int) -> int:
-    """The registers that the hardware gives: a multiple of 8. Below that, a change costs nothing."""
-    return -(-registers // 8) * 8
+def ceiling_for(registers: int) -> int:
+    """An eighth more, rounded up to a multiple of 8, which is how the hardware gives them.
+
+    numba-cuda's code is not the same from one process to the next, and one kernel's registers vary by so much.
+    """
+    return -(-(registers + registers // 8) // 8) * 8
 
 
 def check(chosen: Sequence[Kernel], capabilities: Sequence[Capability], *, update: bool = False) -> list[str]:
@@ -112,7 +115,7 @@ def check(chosen: Sequence[Kernel], capabilities: Sequence[Capability], *, updat
             architecture = name_of(capability)
             usage = measure(kernel, capability, ptxas)
             if update:
-                ceilings.setdefault(kernel.name, {})[architecture] = rounded_up(usage.registers)
+                ceilings.setdefault(kernel.name, {})[architecture] = ceiling_for(usage.registers)
             found += faults(kernel, architecture, usage, ceilings)
             print(
                 f"{kernel.name:20} sm_{architecture:4} {usage.registers:3} registers "
@@ -134,12 +137,15 @@ def main() -> int:
         "--store", type=Path, help="keep the PTX in this folder, for AGENC_CUDA_CODE elsewhere"
     )
     parser.add_argument("--kernel", action="append", help="only this kernel (may be given again)")
+    names = [name_of(capability) for capability in ARCHITECTURES]
+    parser.add_argument("--sm", action="append", choices=names, help="only this architecture (likewise)")
     options = parser.parse_args()
+    capabilities = [c for c in ARCHITECTURES if not options.sm or name_of(c) in options.sm]
     chosen = [k for k in kernels() if not options.kernel or k.name in options.kernel]
     try:
-        found = check(chosen, ARCHITECTURES, update=options.update)
+        found = check(chosen, capabilities, update=options.update)
         if options.store:
-            for capability in ARCHITECTURES:
+            for capability in capabilities:
                 CodeStore(options.store).fill(capability)
     except (NoKernelCode, FileNotFoundError) as error:
         print(error, file=sys.stderr)

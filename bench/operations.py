@@ -19,7 +19,8 @@ from typing import Any
 from coordinator.cli.measure import RESULTS, describe_machine, timed, write_results
 from coordinator.cli.shapes import benchmark_air, benchmark_inputs, fill_trace
 from kernels.backend import Backend, select
-from workers.airs.operation_trace import MIN_PADDING_ROWS, operation_trace, rows_for
+from workers.airs.operation import MIN_PADDING_ROWS
+from workers.airs.operation_trace import operation_trace, rows_for
 from workers.batch_proof import AIR, verify_batch_proof
 from workers.stark.parameters import Parameters, by_name
 from workers.stark.prover import ProveOutcome, prove

@@ -77,6 +77,7 @@ def prove_ours(case: Case, *, parameters: str, proofs: int) -> Iterator[dict[str
         traced = time.perf_counter()
         outcome = prove(air, trace, [], by_name(parameters), backend)
         total_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+        del trace  # or the next one would stand beside it
         phases = {"trace": traced - started, **outcome.phases}
         if number:
             yield {

@@ -36,8 +36,12 @@ def to_monty(values: npt.ArrayLike) -> U32:
         if array.size:
             raise TypeError(f"field elements must be integers, not {array.dtype}")
         array = array.astype(np.int64)
-    reduced = np.mod(array, array.dtype.type(P)) if array.dtype.itemsize >= 8 else array.astype(np.int64) % P
-    return ((reduced.astype(np.uint64) << np.uint64(MONTY_BITS)) % np.uint64(P)).astype(np.uint32)
+    if array.dtype.itemsize >= 8:
+        array = np.mod(array, array.dtype.type(P))
+    elif array.dtype.kind == "i":  # 32 unsigned bits need no reduction before the shift
+        array = array.astype(np.int64) % P
+    shifted = array.astype(np.uint64) << np.uint64(MONTY_BITS)
+    return (shifted % np.uint64(P)).astype(np.uint32)
 
 
 def from_monty(values: npt.ArrayLike) -> U32:

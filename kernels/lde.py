@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from kernels import jit
+from kernels import buffers, jit
 from kernels.field import TWO_ADICITY, U32, P, inverse, two_adic_generator
 from kernels.lanes import LANES, load, load_first, scale, store, store_first
 from kernels.ntt import bit_reversal, powers, roots, transform_down, transform_up
@@ -145,7 +145,7 @@ def coset_lde(pool: Pool, values: U32, *, log_blowup: int, out_shift: int = 3, i
     assert out_shift % P != 0, "a coset's shift is not zero"
     assert in_shift % P != 0, "a coset's shift is not zero"
     values = np.ascontiguousarray(values)
-    out = np.empty((n << log_blowup, width), np.uint32)
+    out = buffers.empty((n << log_blowup, width))
     if width == 0:
         return out
     log_low = (log_n + 1) // 2

@@ -13,6 +13,9 @@
 Digests are 64 hex digits; `domain`, `task_id` and `agent_id` are text, hashed as UTF-8; `parents` are the
 parents' output commitments in order; `statement.statement` is S. Fields that are not listed are ignored.
 
+`wire` names the encoding of the proof (`workers.batch_proof.Wire`): the plain one, or the pruned one, which
+says the same in about half the bytes.
+
 A reader believes nothing that can be computed: P, S, binding and root are recomputed, n is the number of S,
 AIR, parameter set and bits come from this program's own tables by name. `chain` and `work` are what the
 sender says.
@@ -26,7 +29,7 @@ from typing import Annotated, Any
 import msgspec
 
 from kernels.backend import Backend
-from workers.batch_proof import AIR, verify_batch_proof
+from workers.batch_proof import AIR, Wire, convert_batch_proof, verify_batch_proof
 from workers.encoding import is_digest
 from workers.stark.errors import VerificationError
 from workers.stark.parameters import PRODUCTION_NAMES, Parameters, UnknownParametersError, by_name
@@ -42,8 +45,6 @@ from workers.statement import (
 )
 
 VERSION = 1
-WIRE = "plonky3-0.6.2"
-"""The protocol and encoding of the proof's bytes."""
 MAX_RECEIPT_BYTES = 8 << 20
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -131,15 +132,16 @@ class ParametersPart(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     conjectured_bits: Count
     proven_bits: Count
-    wire: str = WIRE
+    wire: str = Wire.PLAIN.value
     air: str = AIR.name
 
     @classmethod
-    def of(cls, parameters: Parameters) -> "ParametersPart":
+    def of(cls, parameters: Parameters, *, wire: Wire = Wire.PLAIN) -> "ParametersPart":
         return cls(
             name=parameters.name,
             conjectured_bits=parameters.conjectured_bits,
             proven_bits=parameters.proven_bits,
+            wire=wire.value,
         )
 
 
@@ -255,11 +257,11 @@ def verify_receipt(
     parsed = parse_receipt(receipt)
     if parsed.mock:
         raise ReceiptError(Problem.MOCK, "a mock proof proves nothing")
-    parameters = _known_parameters(parsed.parameters, accepted_parameters)
+    parameters, wire = _known_parameters(parsed.parameters, accepted_parameters)
     _check_statement(parsed.statement)
     statements = _check_batch(parsed.batch, parsed.statement)
     try:
-        verify_batch_proof(parsed.proof, statements, parameters=parameters, backend=backend)
+        verify_batch_proof(parsed.proof, statements, parameters=parameters, wire=wire, backend=backend)
     except VerificationError as error:
         raise ReceiptError(Problem.PROOF, str(error)) from error
     statement, batch = parsed.statement, parsed.batch
@@ -281,16 +283,37 @@ def verify_receipt(
     )
 
 
-def _known_parameters(claimed: ParametersPart, accepted: Set[str]) -> Parameters:
+def with_wire(receipt: Receipt, wire: Wire, *, backend: Backend | None = None) -> Receipt:
+    """The same receipt with its proof in that encoding; only a receipt that verifies gives one that does.
+
+    Raises:
+        ReceiptError: the proof or its parameters are not ones of this program.
+    """
+    parameters, source = _known_parameters(receipt.parameters, {receipt.parameters.name})
+    statements = [bytes.fromhex(digest) for digest in receipt.batch.statements]
+    try:
+        proof = convert_batch_proof(
+            receipt.proof, statements, parameters=parameters, source=source, target=wire, backend=backend
+        )
+    except (VerificationError, WitnessError) as error:
+        raise ReceiptError(Problem.PROOF, str(error)) from error
+    part = ParametersPart.of(parameters, wire=wire)
+    return msgspec.structs.replace(receipt, proof=proof, parameters=part)
+
+
+def _known_parameters(claimed: ParametersPart, accepted: Set[str]) -> tuple[Parameters, Wire]:
     try:
         parameters = by_name(claimed.name)
     except UnknownParametersError as error:
         raise ReceiptError(Problem.PARAMETERS, str(error)) from error
     if parameters.name not in accepted:
         raise ReceiptError(Problem.PARAMETERS, f"parameter set {parameters.name!r} is not accepted here")
-    if claimed != ParametersPart.of(parameters):
+    if claimed.wire not in set(Wire):
+        raise ReceiptError(Problem.PARAMETERS, f"no encoding of proofs is called {claimed.wire!r} here")
+    wire = Wire(claimed.wire)
+    if claimed != ParametersPart.of(parameters, wire=wire):
         raise ReceiptError(Problem.PARAMETERS, f"the receipt misstates the parameter set {parameters.name!r}")
-    return parameters
+    return parameters, wire
 
 
 def _check_statement(part: StatementPart) -> None:

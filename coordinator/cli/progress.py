@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from coordinator.replay.board import Board, Outcome
 from coordinator.replay.runner import ReplayProgress
@@ -31,24 +31,25 @@ def progress_for(console: Console) -> Iterator[ReplayProgress]:
 
 
 class BarProgress:
-    """One bar a run: how many of its tasks have ended."""
+    """One bar, for the run that is on: how many of its tasks have ended."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
-        self._bar = None if not bars.tasks else bars.tasks[-1].id
+        self._title = ""
+        self._bar: TaskID | None = None
 
     def phase(self, title: str, note: str, *, total: int) -> None:
-        """A run is at this point."""
-        if self._bar is None or self._bars.tasks[-1].description != title:
+        """A run is at this point; the first point of another run takes the bar over."""
+        if self._bar is None or title != self._title:
             if self._bar is not None:
                 self._bars.remove_task(self._bar)
-            self._bar = self._bars.add_task(title, total=total, note=note)
+            self._title, self._bar = title, self._bars.add_task(title, total=total, note=note)
         self._bars.update(self._bar, note=note)
 
     def tasks(self, board: Board) -> None:
         """The tasks have moved on."""
-        if self._bar is not None:
-            self._bars.update(self._bar, completed=_ended(board), note=_note(board))
+        assert self._bar is not None, "a phase comes before its tasks"
+        self._bars.update(self._bar, completed=_ended(board), note=_note(board))
 
 
 class LineProgress:

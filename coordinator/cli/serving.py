@@ -31,13 +31,15 @@ GRACE_S = 3
 async def serve(settings: Settings, plan: FaultPlan, tasks: Mapping[str, bytes]) -> None:
     """Opens the service, serves it until a signal, and closes it whatever happened."""
     stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    _stop_on_signals(stopping)
     with contextlib.closing(_listen(settings.text("admin.host"), settings.integer("admin.port"))) as listener:
         opening = Service.open(settings, faults=plan, chain_tasks=tasks, clock_ms=_clock_ms)
         service = await _unless(stopping, opening)
         if service is None:
             return
+        _stop_on_signals(
+            stopping
+        )  # Ray has put handlers of its own in their place, which print a crash report
         try:
             server = _Server(create_app(service, operators=_operators(settings)))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -48,6 +50,11 @@ async def serve(settings: Settings, plan: FaultPlan, tasks: Mapping[str, bytes])
             await serving
         finally:
             await service.close()
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
 
 
 def _operators(settings: Settings) -> OperatorTokens:

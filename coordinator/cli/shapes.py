@@ -64,17 +64,12 @@ def benchmark_inputs(*, seed: int, count: int) -> "U32":
 
 def fill_trace(air: "Poseidon2Air", inputs: "U32", *, backend: "Backend") -> "U32":
     """The trace U32[len(inputs) / air.per_row, air.width] of these permutations."""
-    import numpy as np
-
+    from kernels import buffers
     from workers.airs.poseidon2 import COLUMNS
 
-    trace = np.empty((len(inputs) // air.per_row, air.width), dtype=np.uint32)
-    for place in range(air.per_row):
-        backend.permutation_trace(
-            np.ascontiguousarray(inputs[place :: air.per_row]),
-            out=trace[:, place * COLUMNS : (place + 1) * COLUMNS],
-        )
-    return trace
+    # Side by side in a row and row by row, permutations follow one another in memory.
+    backend.permutation_trace(inputs, out=(trace := buffers.empty((len(inputs), COLUMNS))))
+    return trace.reshape(-1, air.width)
 
 
 def benchmark_trace(air: "Poseidon2Air", *, seed: int, log_rows: int, backend: "Backend") -> "U32":

@@ -41,7 +41,7 @@ class CoreConfig:
 
     proof_timeout_ms: int = 60_000
     batch_size: int | None = None
-    max_log_rows: int = 20
+    max_log_rows: int = 17
 
     claim_buffer_ms: int = 60_000
     tasks_require_registration: bool = False

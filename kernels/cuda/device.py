@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.cuda.compiler import Capability, CodeStore, name_of
-from kernels.cuda.errors import DeviceMemoryError, NoDevice
+from kernels.cuda.errors import DeviceMemoryError, NoDevice, NoKernelCode
 from kernels.cuda.target import Arg, Form, Kernel
 from kernels.field import U32
 
@@ -122,7 +122,10 @@ class CupyDevice:
         if kernel.name not in self._functions:
             code = self._store.get(kernel, self.capability)
             module = self._cupy.cuda.function.Module()
-            module.load(code.ptx.encode())
+            try:
+                module.load(code.ptx.encode())
+            except self._cupy.cuda.driver.CUDADriverError as error:
+                raise NoKernelCode(f"the driver refuses {kernel.name}: {error}; is it too old?") from error
             self._functions[kernel.name] = module.get_function(code.entry)
         return self._functions[kernel.name]
 

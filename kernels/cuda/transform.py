@@ -53,7 +53,8 @@ def _build_layers(ops: Ops) -> tuple[Any, Any]:
     """(up, down): all layers over 2^log_rows rows in shared memory, by the threads of a block together.
 
     Element (row, t) of the tile stands at base + row * row_step + t * tile_step, and its sequence meets the
-    roots step * (half + j) + offset + t * spread of the table.
+    roots step * (half + j) + offset + t * spread of the table. Layers are done two at a time, as in
+    `kernels.ntt`; an odd one is the lowest.
     """
     add, sub, mul, sync, padded = ops.field.add, ops.field.sub, ops.field.mul, ops.sync, _build_padded(ops)
 
@@ -72,18 +73,31 @@ def _build_layers(ops: Ops) -> tuple[Any, Any]:
         spread: Any,
     ) -> None:
         tile_mask = i64(i64(i64(1) << log_tile) - 1)
-        for layer in range(log_rows):
-            half = i64(i64(1) << layer)
+        if log_rows & 1:
             for k in range(thread, i64(1) << i64(log_rows - 1 + log_tile), threads):
                 t, m = i64(k & tile_mask), i64(k >> log_tile)
+                at = i64(base + 2 * m * row_step + t * tile_step)
+                p0, p1 = padded(at), padded(i64(at + row_step))
+                x0, x1 = shared[p0], mul(shared[p1], table[i64(step + offset + t * spread)])
+                shared[p0], shared[p1] = add(x0, x1), sub(x0, x1)
+            sync()
+        for layer in range(log_rows & 1, log_rows, 2):
+            half = i64(i64(1) << layer)
+            distance, apart = i64(half * row_step), i64(half * step)
+            for k in range(thread, i64(1) << i64(log_rows - 2 + log_tile), threads):
+                t, m = i64(k & tile_mask), i64(k >> log_tile)
                 j = i64(m & (half - 1))
-                row = i64(m + m - j)
-                low = padded(base + row * row_step + t * tile_step)
-                high = padded(base + (row + half) * row_step + t * tile_step)
-                root = table[i64(step * (half + j) + offset + t * spread)]
-                x, y = shared[low], mul(shared[high], root)
-                shared[low] = add(x, y)
-                shared[high] = sub(x, y)
+                at = i64(base + (4 * m - 3 * j) * row_step + t * tile_step)
+                root = i64(apart + j * step + offset + t * spread)
+                p0, p1 = padded(at), padded(i64(at + distance))
+                p2, p3 = padded(i64(at + 2 * distance)), padded(i64(at + 3 * distance))
+                inner = table[root]
+                x0, x1, x2, x3 = shared[p0], mul(shared[p1], inner), shared[p2], mul(shared[p3], inner)
+                y0, y1 = add(x0, x1), sub(x0, x1)
+                y2 = mul(add(x2, x3), table[i64(root + apart)])
+                y3 = mul(sub(x2, x3), table[i64(root + 2 * apart)])
+                shared[p0], shared[p1] = add(y0, y2), add(y1, y3)
+                shared[p2], shared[p3] = sub(y0, y2), sub(y1, y3)
             sync()
 
     def down(
@@ -101,18 +115,30 @@ def _build_layers(ops: Ops) -> tuple[Any, Any]:
         spread: Any,
     ) -> None:
         tile_mask = i64(i64(i64(1) << log_tile) - 1)
-        for layer in range(log_rows - 1, -1, -1):
+        for layer in range(log_rows - 2, -1, -2):
             half = i64(i64(1) << layer)
-            for k in range(thread, i64(1) << i64(log_rows - 1 + log_tile), threads):
+            distance, apart = i64(half * row_step), i64(half * step)
+            for k in range(thread, i64(1) << i64(log_rows - 2 + log_tile), threads):
                 t, m = i64(k & tile_mask), i64(k >> log_tile)
                 j = i64(m & (half - 1))
-                row = i64(m + m - j)
-                low = padded(base + row * row_step + t * tile_step)
-                high = padded(base + (row + half) * row_step + t * tile_step)
-                root = table[i64(step * (half + j) + offset + t * spread)]
-                x, y = shared[low], shared[high]
-                shared[low] = add(x, y)
-                shared[high] = mul(sub(x, y), root)
+                at = i64(base + (4 * m - 3 * j) * row_step + t * tile_step)
+                root = i64(apart + j * step + offset + t * spread)
+                p0, p1 = padded(at), padded(i64(at + distance))
+                p2, p3 = padded(i64(at + 2 * distance)), padded(i64(at + 3 * distance))
+                inner = table[root]
+                x0, x1, x2, x3 = shared[p0], shared[p1], shared[p2], shared[p3]
+                y0, y2 = add(x0, x2), mul(sub(x0, x2), table[i64(root + apart)])
+                y1, y3 = add(x1, x3), mul(sub(x1, x3), table[i64(root + 2 * apart)])
+                shared[p0], shared[p1] = add(y0, y1), mul(sub(y0, y1), inner)
+                shared[p2], shared[p3] = add(y2, y3), mul(sub(y2, y3), inner)
+            sync()
+        if log_rows & 1:
+            for k in range(thread, i64(1) << i64(log_rows - 1 + log_tile), threads):
+                t, m = i64(k & tile_mask), i64(k >> log_tile)
+                at = i64(base + 2 * m * row_step + t * tile_step)
+                p0, p1 = padded(at), padded(i64(at + row_step))
+                x0, x1 = shared[p0], shared[p1]
+                shared[p0], shared[p1] = add(x0, x1), mul(sub(x0, x1), table[i64(step + offset + t * spread)])
             sync()
 
     return ops.inline(up), ops.inline(down)

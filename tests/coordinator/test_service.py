@@ -1,5 +1,6 @@
-"""The service over its real parts (mock proofs, to be quick): restarts, a corrupted log, refusals by the chain, faults."""
+"""The service over its real parts (mock proofs, to be quick): restarts, corruption, refusals by the chain, faults."""
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -84,11 +85,15 @@ async def _end_of(service: Service, operation_id: str) -> OperationState:
     return (await service.wait_operation(operation_id, confirmed, CONFIRM_S)).state
 
 
-async def _sound(service: Service) -> dict[str, int]:
-    """The chain's balances, after everything was found in order."""
+def _until_settled(service: Service) -> None:
     deadline_s = time.monotonic() + 10
     while service.parts.settling.waiting and time.monotonic() < deadline_s:
         time.sleep(0.05)
+
+
+async def _sound(service: Service) -> dict[str, int]:
+    """The chain's balances, after everything was found in order."""
+    await asyncio.to_thread(_until_settled, service)
     report = await service.integrity()
     assert report["status"] == "ok", report
     assert report["chain"]["checked"], report
@@ -148,7 +153,7 @@ async def test_secrets_are_erased_once_an_operation_is_confirmed(tmp_path: Path)
         assert await _end_of(service, "a") is OperationState.CONFIRMED
         await service.parts.housekeeping._clean()
         assert service.parts.log.witnesses.with_secrets() == frozenset()
-    assert not any(SECRETS["ann"] in path.read_bytes() for path in tmp_path.glob("witnesses*"))
+    assert not _is_on_disk(tmp_path, SECRETS["ann"])
 
 
 async def test_a_lie_that_only_the_chain_sees_is_slashed_and_its_children_roll_back(tmp_path: Path) -> None:
@@ -185,7 +190,9 @@ async def test_a_lie_that_only_the_chain_sees_is_slashed_and_its_children_roll_b
 async def test_what_the_chain_rejects_without_a_fault_fails_and_costs_nothing(tmp_path: Path) -> None:
     async with _service(tmp_path, faults=("reject@op:task-b",)) as service:
         await _register(service)
-        await _admit(service, _operation("a"), _operation("b", "a"), _operation("c", "b"), _operation("d", "a"))
+        await _admit(
+            service, _operation("a"), _operation("b", "a"), _operation("c", "b"), _operation("d", "a")
+        )
         ends = {name: await _end_of(service, name) for name in "abcd"}
         assert ends == {
             "a": OperationState.CONFIRMED,
@@ -207,6 +214,10 @@ async def test_faults_of_others_cost_time_and_nothing_else(tmp_path: Path, fault
         assert await _end_of(service, "b") is OperationState.CONFIRMED
         balances = await _sound(service)
         assert balances[account_of("ann")] == DEPOSIT
+
+
+def _is_on_disk(folder: Path, secret: bytes) -> bool:
+    return any(secret in path.read_bytes() for path in folder.glob("witnesses*"))
 
 
 def _flip_a_byte(folder: Path) -> None:
@@ -232,7 +243,9 @@ async def test_a_corrupted_log_is_served_read_only_and_named(tmp_path: Path) -> 
         assert report["log"]["at_event"] == 2
 
 
-@pytest.mark.parametrize("write", ["deposit", "withdraw", "register_task", "claim_task", "set_config", "clear_queue"])
+@pytest.mark.parametrize(
+    "write", ["deposit", "withdraw", "register_task", "claim_task", "set_config", "clear_queue"]
+)
 async def test_every_write_is_refused_while_read_only(tmp_path: Path, write: str) -> None:
     calls: dict[str, Callable[[Service], object]] = {
         "deposit": lambda service: service.deposit("ann", 1),

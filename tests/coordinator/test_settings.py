@@ -317,7 +317,7 @@ class TestTable:
             for field in dataclasses.fields(CoreConfig)
             if getattr(ours, field.name) != getattr(cores, field.name)
         }
-        assert differing <= {"max_log_rows"}
+        assert differing == set()
 
     def test_worker_threads_default_is_within_its_range(self) -> None:
         assert 1 <= load().integer("speculation.proof.worker_threads") <= 32

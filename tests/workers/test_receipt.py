@@ -12,7 +12,7 @@ import pytest
 from workers.airs.blinding import SeededBlinding
 from workers.airs.operation import OperationAir
 from workers.airs.operation_trace import OperationTrace, operation_trace
-from workers.batch_proof import verify_batch_proof
+from workers.batch_proof import Wire, verify_batch_proof
 from workers.hashing import default_backend
 from workers.receipt import (
     CHECKED,
@@ -27,7 +27,9 @@ from workers.receipt import (
     ReceiptError,
     StatementPart,
     WorkPart,
+    parse_receipt,
     verify_receipt,
+    with_wire,
 )
 from workers.stark.errors import Refusal, VerificationError
 from workers.stark.parameters import BY_NAME, PROVEN_100, STANDARD, TESTING, Parameters
@@ -139,6 +141,40 @@ def test_the_json_has_the_fields_of_the_api(receipt: dict[str, Any]) -> None:
     assert base64.b64decode(receipt["proof"])[-1] == BATCH.log_rows
     api = {"constraint_hash", "output_commitment", "nullifier", "agent_key", "public_digest", "binding"}
     assert receipt["statement"].keys() >= api
+
+
+def test_a_receipt_with_the_pruned_proof_says_the_same_in_far_fewer_bytes(
+    proofs: dict[str, bytes], parameters: Parameters
+) -> None:
+    plain = parse_receipt(receipt_of(1, parameters, proofs[parameters.name]))
+    pruned = with_wire(plain, Wire.PRUNED)
+    assert (plain.parameters.wire, pruned.parameters.wire) == ("plonky3-0.6.2", "agenc-pruned-1")
+    assert len(pruned.proof) <= 0.65 * len(plain.proof)
+    assert verify_receipt(msgspec.json.encode(pruned)) == verify_receipt(msgspec.json.encode(plain))
+    assert with_wire(pruned, Wire.PLAIN) == plain
+    assert with_wire(pruned, Wire.PRUNED) == pruned
+
+
+def test_a_proof_is_read_in_the_encoding_that_the_receipt_names_and_no_other(receipt: dict[str, Any]) -> None:
+    pruned = with_wire(parse_receipt(receipt), Wire.PRUNED)
+    receipt["parameters"]["wire"] = Wire.PRUNED.value
+    assert problem(receipt) is Problem.PROOF
+    receipt["proof"] = base64.b64encode(pruned.proof).decode()
+    assert verify_receipt(receipt).index == 1
+    receipt["parameters"]["wire"] = Wire.PLAIN.value
+    assert problem(receipt) is Problem.PROOF
+    with pytest.raises(ReceiptError) as refused:
+        with_wire(parse_receipt(receipt), Wire.PRUNED)
+    assert refused.value.code is Problem.PROOF
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.3, 0.6, 0.99])
+def test_a_changed_byte_of_the_pruned_proof_is_refused(receipt: dict[str, Any], place: float) -> None:
+    proof = bytearray(with_wire(parse_receipt(receipt), Wire.PRUNED).proof)
+    proof[int(place * len(proof))] ^= 1
+    receipt["parameters"]["wire"] = Wire.PRUNED.value
+    receipt["proof"] = base64.b64encode(proof).decode()
+    assert problem(receipt) is Problem.PROOF
 
 
 def changed_digest(text: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kernels import buffers
 from kernels.backend import Backend
 from kernels.field import U32, P, monty, to_monty
 from workers.airs.blinding import BlindingSource, SystemBlinding
@@ -30,7 +31,7 @@ from workers.airs.operation import (
 )
 from workers.airs.poseidon2 import COLUMNS
 from workers.encoding import WORD_BYTES, Tag, digests_of, elements_of, string_elements
-from workers.hashing import default_backend, tagged_digests
+from workers.hashing import default_backend
 from workers.statement import (
     MAX_OPERATIONS,
     OperationWitness,
@@ -153,7 +154,8 @@ def operation_trace(
     if log_rows > MAX_LOG_ROWS:
         raise BatchSizeError(f"{places.operation_rows} rows do not fit 2^{MAX_LOG_ROWS} with padding")
     statements, sponges = _hash_all(domain, witnesses, backend=backend)
-    trace = np.zeros((1 << log_rows, WIDTH), dtype=np.uint32)
+    trace = buffers.empty((1 << log_rows, WIDTH))
+    trace[:, COLUMNS:] = 0
     padding = slice(places.operation_rows, None)
 
     inputs = np.zeros((1 << log_rows, _STATE), dtype=np.uint32)
@@ -185,26 +187,29 @@ def _hash_all(
 ) -> tuple[tuple[Statement, ...], dict[Tag, _Sponges]]:
     """The batch's statements, and the sponges of all digests that stand in the trace."""
     words = WitnessWords.of(domain, witnesses)
-    publics = tagged_digests([(Tag.PUBLIC, public) for public in words.public], backend=backend)
     sponges: dict[Tag, _Sponges] = {}
 
     def digests(tag: Tag, inputs: Sequence[bytes]) -> list[bytes]:
-        offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
-        np.cumsum([len(words) // WORD_BYTES for words in inputs], out=offsets[1:])
-        tags = np.full(len(inputs), tag, dtype=np.uint32)
-        sponges[tag] = _Sponges(*backend.absorb(elements_of(b"".join(inputs)), offsets, tags))
+        sponges[tag] = _Sponges(*backend.absorb(*_packed(tag, inputs)))
         return digests_of(sponges[tag].digests)
 
+    publics = digests_of(backend.hash_tagged(*_packed(Tag.PUBLIC, words.public)))
     constraints = digests(Tag.CONSTRAINT, words.output)
     keys = digests(Tag.KEY, words.secret)
     outputs = digests(Tag.OUTPUT, joined(constraints, words.salt))
     nullifiers = digests(Tag.NULLIFIER, joined(publics, words.secret))
     statements = digests(Tag.STATEMENT, joined(publics, nullifiers, keys, constraints, outputs))
     digests(Tag.ROOT, [b"".join(statements)])
-    pairs = joined(publics, outputs)
-    bindings = tagged_digests([(Tag.BINDING, pair) for pair in pairs], backend=backend)
+    bindings = digests_of(backend.hash_tagged(*_packed(Tag.BINDING, joined(publics, outputs))))
     columns = (publics, constraints, outputs, nullifiers, keys, statements, bindings)
     return tuple(Statement(*row) for row in zip(*columns, strict=True)), sponges
+
+
+def _packed(tag: Tag, inputs: Sequence[bytes]) -> tuple[U32, I64, U32]:
+    """Inputs of one kind as a backend hashes them: elements, offsets, tags."""
+    offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
+    np.cumsum([len(words) // WORD_BYTES for words in inputs], out=offsets[1:])
+    return elements_of(b"".join(inputs)), offsets, np.full(len(inputs), tag, dtype=np.uint32)
 
 
 def _place_states(inputs: U32, places: _Places, sponges: dict[Tag, _Sponges]) -> None:
@@ -256,9 +261,10 @@ def _set_registers(trace: U32, places: _Places, witnesses: Sequence[OperationWit
 
     groups = places.elements - 1
     lacking = 3 * groups - np.array([len(w.output) for w in witnesses], dtype=np.int64)
-    inverses = np.array([pow(int(count), -1, P) if count else 0 for count in groups], dtype=np.int64)
+    sizes, size_of = np.unique(groups, return_inverse=True)  # a batch has few sizes
+    inverses = np.array([pow(int(size), -1, P) if size else 0 for size in sizes], dtype=np.int64)
     trace[places.head(5), Y] = to_monty((lacking >= 1).astype(np.int64))
-    trace[places.head(5), Y + 1] = to_monty(lacking * inverses)
+    trace[places.head(5), Y + 1] = to_monty(lacking * inverses[size_of])
 
 
 def _set_running_root(trace: U32, places: _Places, root: _Sponges) -> None:

@@ -39,6 +39,15 @@ class Claim:
     values: U32
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldingChallenges:
+    """The batching challenge, one β a round, and the queries' indices int64[q]."""
+
+    batching: Ext
+    betas: tuple[Ext, ...]
+    indices: I64
+
+
 def verify_low_degree(
     transcript: Transcript, proof: Proof, claims: Sequence[Claim], *, parameters: Parameters, backend: Backend
 ) -> None:
@@ -47,21 +56,17 @@ def verify_low_degree(
     Raises: VerificationError: `pow_witness`, `point_in_domain`, `trace_opening`, `quotient_opening`,
         `fri_opening` or `final_polynomial`.
     """
-    batching = transcript.sample_ext()
-    betas = _replay_folding(transcript, proof, parameters=parameters)
-    log_height = proof.log_rows + parameters.log_blowup
-    indices = np.array(
-        [transcript.sample_bits(log_height) for _ in range(parameters.num_queries)], dtype=np.int64
-    )
+    challenges = replay_folding(transcript, proof, parameters=parameters)
+    indices = challenges.indices
     fri = proof.fri
     for opening, cap, code in (
         (fri.trace, proof.trace_cap, Refusal.TRACE_OPENING),
         (fri.quotient, proof.quotient_cap, Refusal.QUOTIENT_OPENING),
     ):
         _check_paths(opening.rows, opening.path, indices, cap, code=code, backend=backend)
-    values = reduced_openings(claims, indices, batching)
+    values = reduced_openings(claims, indices, challenges.batching)
     for number, (log_arity, beta) in enumerate(
-        zip(parameters.log_arities(proof.log_rows), betas, strict=True)
+        zip(parameters.log_arities(proof.log_rows), challenges.betas, strict=True)
     ):
         groups = indices >> log_arity
         rows = _with_siblings(values, fri.rounds[number], indices & ((1 << log_arity) - 1))
@@ -103,8 +108,14 @@ def reduced_openings(claims: Sequence[Claim], indices: I64, batching: Ext) -> U6
     return total
 
 
-def _replay_folding(transcript: Transcript, proof: Proof, *, parameters: Parameters) -> list[Ext]:
+def replay_folding(transcript: Transcript, proof: Proof, *, parameters: Parameters) -> FoldingChallenges:
+    """The challenges after the opened values were observed.
+
+    Raises:
+        VerificationError: `pow_witness`.
+    """
     fri = proof.fri
+    batching = transcript.sample_ext()
     betas: list[Ext] = []
     for cap, witness in zip(fri.caps, fri.commit_pow_witnesses, strict=True):
         transcript.observe_array(cap)
@@ -116,7 +127,9 @@ def _replay_folding(transcript: Transcript, proof: Proof, *, parameters: Paramet
         transcript.observe(log_arity)
     if not transcript.check_witness(parameters.query_pow_bits, fri.query_pow_witness):
         raise VerificationError(Refusal.POW_WITNESS, "the proof of work before the queries")
-    return betas
+    log_height = proof.log_rows + parameters.log_blowup
+    samples = [transcript.sample_bits(log_height) for _ in range(parameters.num_queries)]
+    return FoldingChallenges(batching=batching, betas=tuple(betas), indices=np.array(samples, dtype=np.int64))
 
 
 def _with_siblings(values: U64, opening: RoundOpening, positions: I64) -> U64:

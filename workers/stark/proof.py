@@ -140,7 +140,7 @@ class ProofShape:
 
     @cached_property
     def layout(self) -> Layout:
-        """The fields of the wire. Names of elements are the keys of `_parts`."""
+        """The fields of the wire. Names of elements are the keys of `parts_of`."""
         rounds = tuple(self.round_leaves())
         head = [
             *_cap("trace_cap", self.cap_height(self.log_height)),
@@ -203,7 +203,7 @@ class ProofShape:
 def encode(proof: Proof, *, program: SymbolicProgram, parameters: Parameters) -> bytes:
     """The proof's bytes. Its arrays must have the shapes that AIR, height and parameters fix (asserted)."""
     shape = ProofShape.of(program, log_rows=proof.log_rows, parameters=parameters)
-    parts = _parts(proof)
+    parts = parts_of(proof)
     layout = shape.layout
     queries = np.zeros((parameters.num_queries, _size(layout.query)), dtype=np.uint32)
     _fill(queries, layout.query, parts)
@@ -243,7 +243,7 @@ def decode(data: bytes, *, program: SymbolicProgram, log_rows: int, parameters: 
     _demand(numbers[shape.numbers - tail_size : shape.numbers].reshape(1, -1), layout.tail, parts)
     if numbers.size > shape.numbers or incomplete:
         raise VerificationError(Refusal.TRAILING_BYTES, "bytes follow the proof")
-    return _assemble(parts, shape)
+    return assemble(parts, shape)
 
 
 def peek_log_rows(data: bytes) -> int:
@@ -301,7 +301,7 @@ def _demand(rows: U64, fields: tuple[Field, ...], parts: dict[str, U32]) -> None
         start += field.size
 
 
-def _parts(proof: Proof) -> dict[str, U32]:
+def parts_of(proof: Proof) -> dict[str, U32]:
     """The proof's elements by the names of `ProofShape.layout`."""
     opened, fri = proof.opened, proof.fri
     parts = {
@@ -327,7 +327,8 @@ def _parts(proof: Proof) -> dict[str, U32]:
     return parts
 
 
-def _assemble(parts: Mapping[str, U32], shape: ProofShape) -> Proof:
+def assemble(parts: Mapping[str, U32], shape: ProofShape) -> Proof:
+    """The proof whose elements by name are these: `parts_of` backwards."""
     queries = shape.parameters.num_queries
     rounds = range(len(shape.log_arities))
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from kernels.duplex import absorb_blocks
 from kernels.field import U32, Ext, P, from_monty, to_monty
 
 WIDTH = 24
@@ -22,8 +23,6 @@ _COUNT = to_monty(np.arange(RATE + 1))
 
 class TranscriptBackend(Protocol):
     """What a transcript needs of `kernels.backend.Backend`."""
-
-    def permute(self, states: U32) -> U32: ...
 
     def grind(self, state: U32, pending: U32, bits: int) -> int: ...
 
@@ -51,16 +50,21 @@ class Transcript:
         An extension element is its four coefficients, index 0 first; a Merkle cap is its digests in order.
         """
         flat = np.ascontiguousarray(values).reshape(-1)
-        start = 0
-        while start < flat.size:
-            taken = min(RATE - self._waiting, flat.size - start)
-            self._inputs[self._waiting : self._waiting + taken] = flat[start : start + taken]
-            self._waiting += taken
-            start += taken
-            if self._waiting == RATE:
-                self._duplex()
+        start = min((RATE - self._waiting) % RATE, flat.size)
+        self._push(flat[:start])
+        whole = start + (flat.size - start) // RATE * RATE
+        if whole > start:
+            self._absorb(flat[start:whole].reshape(-1, RATE), RATE)
+        self._push(flat[whole:])
         if flat.size and self._waiting:
             self._forget_outputs()
+
+    def _push(self, values: U32) -> None:
+        """Elements onto the input buffer, at most as many as it has room for."""
+        self._inputs[self._waiting : self._waiting + values.size] = values
+        self._waiting += values.size
+        if self._waiting == RATE:
+            self._duplex()
 
     def sample(self) -> int:
         """One canonical element."""
@@ -106,12 +110,14 @@ class Transcript:
 
     def _duplex(self) -> None:
         count = self._waiting
+        block = self._inputs.copy() if count else self._state[:RATE].copy()
         if count:
-            self._state[:count] = self._inputs[:count]
-            self._state[count:RATE] = 0
-            self._state[RATE] = (int(self._state[RATE]) + int(_COUNT[count])) % P
-            self._waiting = 0
-        self._state = self._backend.permute(self._state.reshape(1, WIDTH)).reshape(WIDTH)
+            block[count:] = 0
+        self._waiting = 0
+        self._absorb(block.reshape(1, RATE), count)
+
+    def _absorb(self, blocks: U32, count: int) -> None:
+        self._state = absorb_blocks(self._state, blocks, count=_COUNT[count])
         self._outputs.clear()
         self._unread = True
 

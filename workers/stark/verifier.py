@@ -76,23 +76,33 @@ def verify(
         VerificationError: the proof is refused, `code` says why.
     """
     program = symbolic_program(air)
-    height = _checked_height(program, proof, parameters=parameters, demanded=log_rows)
-    if len(public_values) != program.num_public or any(not 0 <= value < P for value in public_values):
-        raise VerificationError(
-            Refusal.PUBLIC_VALUES, f"{air.name} has {program.num_public} public values, canonical elements"
-        )
+    height = checked_height(program, peek_log_rows(proof), parameters=parameters, demanded=log_rows)
+    check_public_values(program, public_values)
     parts = decode(proof, program=program, log_rows=height, parameters=parameters)
     backend = backend if backend is not None else default_backend()
     transcript = Transcript(backend)
-    challenges = _replay_commitments(transcript, parts, public_values)
+    challenges = replay_commitments(transcript, parts, public_values)
     _check_constraints(air, parts, public_values, challenges)
     _check_openings(transcript, parts, challenges.zeta, parameters=parameters, backend=backend)
 
 
-def _checked_height(
-    program: SymbolicProgram, proof: bytes, *, parameters: Parameters, demanded: int | None
+def check_public_values(program: SymbolicProgram, public_values: Sequence[int]) -> None:
+    """Raises VerificationError `public_values` unless they are the AIR's number of canonical elements."""
+    if len(public_values) != program.num_public or any(not 0 <= value < P for value in public_values):
+        raise VerificationError(
+            Refusal.PUBLIC_VALUES,
+            f"{program.name} has {program.num_public} public values, canonical elements",
+        )
+
+
+def checked_height(
+    program: SymbolicProgram, claimed: int, *, parameters: Parameters, demanded: int | None
 ) -> int:
-    claimed = peek_log_rows(proof)
+    """The claimed height, if it is the demanded one (None: any) and the parameter set admits it.
+
+    Raises:
+        VerificationError: `wrong_shape` or `unsupported_height`.
+    """
     if demanded is not None and claimed != demanded:
         raise VerificationError(Refusal.WRONG_SHAPE, f"2^{claimed} rows where 2^{demanded} are demanded")
     if not admits(parameters, program=program, log_rows=claimed):
@@ -102,7 +112,8 @@ def _checked_height(
     return claimed
 
 
-def _replay_commitments(transcript: Transcript, proof: Proof, public_values: Sequence[int]) -> Challenges:
+def replay_commitments(transcript: Transcript, proof: Proof, public_values: Sequence[int]) -> Challenges:
+    """Observe all that comes before the batching challenge."""
     transcript.observe(proof.log_rows)
     transcript.observe(proof.log_rows)
     transcript.observe(0)
@@ -175,6 +186,12 @@ def _check_openings(
     transcript: Transcript, proof: Proof, zeta: Ext, *, parameters: Parameters, backend: Backend
 ) -> None:
     """All opened values are the committed polynomials' at their points (the FRI part)."""
+    claims = opening_claims(proof, zeta)
+    verify_low_degree(transcript, proof, claims, parameters=parameters, backend=backend)
+
+
+def opening_claims(proof: Proof, zeta: Ext) -> list[Claim]:
+    """What the proof claims of its trees, in the protocol's order."""
     opened = proof.opened
     chunk_columns = opened.chunks.reshape(-1, 4)
     claims = [Claim(opening=proof.fri.trace, point=zeta, values=opened.local)]
@@ -182,7 +199,7 @@ def _check_openings(
         following = ext_scale(two_adic_generator(proof.log_rows), zeta)
         claims.append(Claim(opening=proof.fri.trace, point=following, values=opened.next))
     claims.append(Claim(opening=proof.fri.quotient, point=zeta, values=chunk_columns))
-    verify_low_degree(transcript, proof, claims, parameters=parameters, backend=backend)
+    return claims
 
 
 def _ext_list(values: U32) -> list[Ext]:

@@ -56,7 +56,7 @@ def test_a_join_waits_for_all_its_parents(world: World) -> None:
 
 
 def test_a_number_is_the_ceiling_and_auto_fills_rows() -> None:
-    assert capacity(CoreConfig(batch_size=50)) == (50, (1 << 20) - PADDING_ROWS)
+    assert capacity(CoreConfig(batch_size=50)) == (50, (1 << 17) - PADDING_ROWS)
     assert capacity(CoreConfig()) == (MAX_BATCH_OPERATIONS, (1 << AUTO_LOG_ROWS) - PADDING_ROWS)
     assert capacity(CoreConfig(max_log_rows=10)) == (MAX_BATCH_OPERATIONS, 768)
 

@@ -31,7 +31,9 @@ def engine() -> Engine:
     return engine
 
 
-async def test_what_is_committed_is_in_the_log_in_the_order_of_the_decisions(log: EventLog, engine: Engine) -> None:
+async def test_what_is_committed_is_in_the_log_in_the_order_of_the_decisions(
+    log: EventLog, engine: Engine
+) -> None:
     journal = Journal(engine, log)
 
     async def deposit(lamports: int) -> None:

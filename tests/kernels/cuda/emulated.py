@@ -5,6 +5,7 @@ The bodies are the ones that run on a GPU; what is not tested by it is the numba
 simulator runs that) and races between threads (a block here is one thread).
 """
 
+import os
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import numba
 import numpy as np
 
 from kernels.cuda import compiler
-from kernels.cuda.device import HostArray, check_arguments
+from kernels.cuda.device import CupyDevice, Device, HostArray, check_arguments
 from kernels.cuda.errors import DeviceMemoryError
 from kernels.cuda.target import Arg, Form, Kernel, Ops
 from kernels.field import U32
@@ -93,6 +94,11 @@ class EmulatedDevice:
             for kind, argument in zip(kernel.arguments, arguments, strict=True)
         ]
         _loop(kernel)(size, *packed)
+
+
+def device_under_test() -> Device:
+    """A real GPU where AGENC_TEST_GPU is set (the same tests then run on it), else an emulated device."""
+    return CupyDevice() if os.environ.get("AGENC_TEST_GPU") else EmulatedDevice()
 
 
 assert compiler.MODULES  # importing the compiler registers every kernel

@@ -18,6 +18,10 @@ class CUDARuntimeError(RuntimeError):
     """`cupy.cuda.runtime.CUDARuntimeError`."""
 
 
+class CUDADriverError(RuntimeError):
+    """`cupy.cuda.driver.CUDADriverError`."""
+
+
 class FakeCupy:
     """`cached_bytes` are held by the pool until `free_all_blocks`; `limit_bytes` is the card."""
 
@@ -33,6 +37,7 @@ class FakeCupy:
                 getDeviceCount=self._counting(devices),
                 getDeviceProperties=lambda number: {"name": b"Fake GPU"},
             ),
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             function=SimpleNamespace(Module=lambda: _Module(self)),
             Device=lambda number: _Device(self, number, capability),
@@ -90,7 +95,8 @@ class _Module:
         self._cupy = cupy
 
     def load(self, code: bytes) -> None:
-        assert isinstance(code, bytes)
+        if b".version 99" in code:
+            raise CUDADriverError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
         self._cupy.loaded.append(code)
 
     def get_function(self, name: str) -> Callable[..., None]:

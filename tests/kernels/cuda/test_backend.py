@@ -1,4 +1,4 @@
-"""Every method of the CUDA backend gives the CPU backend's words, on the emulated device."""
+"""Every method of the CUDA backend gives the CPU backend's words, on the emulated device or a GPU."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from kernels.cuda.quotient import SLOTS
 from kernels.deep import Opening
 from kernels.field import EXT_ONE, U32, Ext, P, to_monty
 from kernels.program import Op, SymbolicProgram
-from tests.kernels.cuda.emulated import EmulatedDevice
+from tests.kernels.cuda.emulated import EmulatedDevice, device_under_test
 from tests.kernels.programs import Nodes, cube_program, programs
 
 pytestmark = [pytest.mark.xdist_group("cuda"), pytest.mark.timeout(600)]  # its kernels compile for a while
 
 CPU = backends.select("cpu", 1)
-CUDA = CudaBackend(EmulatedDevice(), threads=1)
+CUDA = CudaBackend(device_under_test(), threads=1)
 POINT: Ext = (5, 1_000_000_007, 3, 2_000_000_000)
 seeds = st.integers(0, 2**32 - 1)
 

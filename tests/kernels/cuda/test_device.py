@@ -131,6 +131,18 @@ def test_a_device_for_which_there_is_no_code_is_not_chosen(
         assert "numba-cuda" in chosen.reason
 
 
+def test_a_driver_too_old_for_the_code_is_not_chosen(
+    store: CodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENC_CUDA_CODE", str(store.folder.parent))
+    for path in store.folder.iterdir():
+        path.write_text(PTX.replace(".version 9.0", ".version 99.0"))
+    with installed(FakeCupy()):
+        chosen = backends.choose("auto", 1)
+    assert chosen.backend.name == "cpu"
+    assert "UNSUPPORTED_PTX_VERSION" in chosen.reason
+
+
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="the extra `cuda` is not installed")
 def test_the_real_cupy_has_every_name_that_is_used() -> None:
     import cupy
@@ -145,6 +157,7 @@ def test_the_real_cupy_has_every_name_that_is_used() -> None:
         "cuda.runtime.getDeviceCount",
         "cuda.runtime.getDeviceProperties",
         "cuda.runtime.CUDARuntimeError",
+        "cuda.driver.CUDADriverError",
         "cuda.memory.OutOfMemoryError",
         "cuda.function.Module",
         "cuda.function.Module.load",

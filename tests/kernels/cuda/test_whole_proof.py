@@ -1,4 +1,4 @@
-"""Whole proofs through the CUDA backend, on the emulated device: the same bytes, and little that crosses."""
+"""Whole proofs through the CUDA backend, on the emulated device or a GPU: the same bytes, and little that crosses."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from kernels.backend import select
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.errors import DeviceMemoryError
 from kernels.field import U32, P, to_monty
-from tests.kernels.cuda.emulated import EmulatedDevice
+from tests.kernels.cuda.emulated import EmulatedDevice, device_under_test
 from tests.workers.fib_air import FibAir, fib_trace
 from workers.airs.blinding import SeededBlinding, splitmix64
 from workers.airs.operation_trace import operation_trace
@@ -25,6 +25,7 @@ from workers.worker import as_prover_error
 pytestmark = [pytest.mark.xdist_group("cuda"), pytest.mark.timeout(600)]
 
 CPU = select("cpu", 1)
+CUDA = CudaBackend(device_under_test(), threads=1)
 
 
 def poseidon2_trace(*, per_row: int, log_rows: int) -> U32:
@@ -37,9 +38,8 @@ def poseidon2_trace(*, per_row: int, log_rows: int) -> U32:
 @pytest.mark.vectors
 @pytest.mark.parametrize(("per_row", "log_rows"), [(1, 6), (8, 6), (1, 10)])
 def test_poseidon2_proofs_are_plonky3s_byte_for_byte(vectors_dir: Path, per_row: int, log_rows: int) -> None:
-    backend = CudaBackend(EmulatedDevice(), threads=1)
     trace = poseidon2_trace(per_row=per_row, log_rows=log_rows)
-    outcome = prove(Poseidon2Air(per_row), trace, [], STANDARD, backend)
+    outcome = prove(Poseidon2Air(per_row), trace, [], STANDARD, CUDA)
     assert outcome.proof == (vectors_dir / f"seed1_v{per_row}_h{log_rows}.proof").read_bytes()
 
 
@@ -47,8 +47,7 @@ def test_poseidon2_proofs_are_plonky3s_byte_for_byte(vectors_dir: Path, per_row:
 def test_a_proof_with_next_row_public_values_and_selectors(log_rows: int) -> None:
     trace, public_values = fib_trace(3, 2_000_000_000, log_rows=log_rows)
     proofs = [
-        prove(FibAir(), to_monty(trace), public_values, TESTING, backend).proof
-        for backend in (CPU, CudaBackend(EmulatedDevice(), threads=1))
+        prove(FibAir(), to_monty(trace), public_values, TESTING, backend).proof for backend in (CPU, CUDA)
     ]
     assert proofs[0] == proofs[1]
 
@@ -68,7 +67,7 @@ def operations(count: int) -> list[OperationWitness]:
 
 def test_an_operation_batch_is_proved_from_its_witnesses() -> None:
     proofs = []
-    for backend in (CPU, CudaBackend(EmulatedDevice(), threads=1)):
+    for backend in (CPU, CUDA):
         batch = operation_trace(b"test", operations(5), blinding=SeededBlinding(1), backend=backend)
         proofs.append(prove(AIR, batch.trace, batch.public_values, TESTING, backend).proof)
     assert proofs[0] == proofs[1]
@@ -102,3 +101,13 @@ def test_a_batch_that_does_not_fit_is_a_typed_error_and_a_smaller_one_still_runs
     assert prove(Poseidon2Air(), trace, [], TESTING, backend).proof == (
         prove(Poseidon2Air(), trace, [], TESTING, CPU).proof
     )
+
+
+@pytest.mark.parametrize("per_row", [1, 8])
+def test_a_trace_made_on_the_device_is_proved(per_row: int) -> None:
+    inputs = to_monty(splitmix64(1, 16 * per_row << 4) % np.uint64(P)).reshape(-1, 16)
+    trace = CUDA.new_trace(1 << 4, COLUMNS * per_row)
+    CUDA.permutation_trace(inputs, out=trace)
+    air = Poseidon2Air(per_row)
+    expected = prove(air, poseidon2_trace(per_row=per_row, log_rows=4), [], TESTING, CPU).proof
+    assert prove(air, trace, [], TESTING, CUDA).proof == expected

@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.field import GENERATOR, U32, P, to_monty, two_adic_generator
+from kernels.field import GENERATOR, U32, Ext, P, to_monty, two_adic_generator
 from tests.workers.fib_air import FibAir
 from tests.workers.stark.vector_proofs import NAMES, VectorProof, load_vector_proof
 from workers.airs.operation import OperationAir
 from workers.airs.poseidon2 import Poseidon2Air
-from workers.hashing import default_backend
 from workers.stark.air import Air, symbolic_program
 from workers.stark.errors import Refusal, VerificationError
 from workers.stark.fri_verifier import Claim, reduced_openings
 from workers.stark.parameters import PROVEN_100, STANDARD, TESTING, Parameters
 from workers.stark.proof import Proof, TreeOpening, decode, encode
-from workers.stark.transcript import WIDTH
+from workers.stark.transcript import Transcript
 from workers.stark.verifier import verify
 
 pytestmark = pytest.mark.vectors
@@ -244,32 +243,19 @@ def test_a_height_without_a_hundred_proven_bits_is_refused_as_proven_100(operati
     assert code is Refusal.UNSUPPORTED_HEIGHT
 
 
-class ChosenChallenges:
-    """The CPU backend, but every permutation of the transcript gives the same chosen state."""
-
-    def __init__(self, last_sample: int) -> None:
-        self._state = np.zeros(WIDTH, dtype=np.int64)
-        self._state[15] = last_sample
-
-    def permute(self, states: U32) -> U32:
-        assert states.shape == (1, WIDTH)
-        return to_monty(self._state).reshape(1, WIDTH)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(default_backend(), name)
-
-
 @pytest.mark.parametrize("power", [0, 1, 63])
-def test_an_out_of_domain_point_in_the_trace_domain_is_refused(fib: VectorProof, power: int) -> None:
+def test_an_out_of_domain_point_in_the_trace_domain_is_refused(
+    fib: VectorProof, power: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     zeta = pow(two_adic_generator(6), power, P)
+
+    class ChosenChallenges(Transcript):
+        def sample_ext(self) -> Ext:
+            return (zeta, 0, 0, 0)
+
+    monkeypatch.setattr("workers.stark.verifier.Transcript", ChosenChallenges)
     with pytest.raises(VerificationError, match="trace domain") as refused:
-        verify(
-            fib.air,
-            fib.proof,
-            fib.public_values,
-            parameters=STANDARD,
-            backend=ChosenChallenges(zeta),  # type: ignore[arg-type]
-        )
+        verify(fib.air, fib.proof, fib.public_values, parameters=STANDARD)
     assert refused.value.code is Refusal.POINT_IN_DOMAIN
 
 
