@@ -10,7 +10,7 @@ WORKERS ?= 2
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-long lint format cuda-gate bench-proofs lock clean
+.PHONY: help install install-dev run test test-long lint format cuda-gate bench-proofs bench-operations bench-kernels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,9 +43,14 @@ cuda-gate: install-dev ## compile every CUDA kernel for three architectures; reg
 	@$(PIP) install --quiet "numba-cuda[cu13]>=0.30,<0.31" "cuda-toolkit==13.0.*" "nvidia-cuda-nvcc==13.0.88"
 	@$(BIN)/python -m bench.cuda_compile
 
-bench-proofs: install ## permutations proved per second, ours and, where cargo is, Plonky3's
-	@$(BIN)/agenc bench proofs
+bench-proofs: install ## permutations proved per second, ours and, where cargo is, Plonky3's in the same run
 	@$(BIN)/python -m bench.proofs
+
+bench-operations: install ## operations proved per second by output size, and the time to verify
+	@$(BIN)/python -m bench.operations
+
+bench-kernels: install ## hashing, LDE and Merkle trees, with plots
+	@for kernel in hash lde merkle; do $(BIN)/agenc bench $$kernel || exit 1; done
 
 lock: ## resolve the requirements again (needs uv; make lock UV=path)
 	echo 'setuptools>=77' | $(UV) pip compile pyproject.toml - --universal --python-version 3.11 \

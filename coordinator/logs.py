@@ -4,6 +4,7 @@ Call with names, not sentences, so that the runbook's greps work: `event` first,
 `batch_id`, `agent_id`, `reason` where they apply. Other libraries' records take the same form.
 """
 
+import contextlib
 import logging
 import sys
 from typing import Any, TextIO, cast
@@ -37,15 +38,16 @@ def configure(level: str = "info", *, console: bool | None = None, stream: TextI
     `console` None: the console form when `stream` (default: standard error) is a terminal, else JSON lines.
     """
     out = sys.stderr if stream is None else stream
+    lines = cast("TextIO", _Lines(stream))
     threshold = logging.getLevelNamesMapping()[level.upper()]
     renderer = _renderer(console=out.isatty() if console is None else console, colors=out.isatty())
     structlog.configure(
         processors=[*_SHARED, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(lines),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -60,6 +62,27 @@ def configure(level: str = "info", *, console: bool | None = None, stream: TextI
         logger.propagate = name != "uvicorn.access"
     # httpx logs every request of the client library at info.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Where lines go: a stream, or whatever standard error is at that moment. A line that cannot be written (a closed
+    stream, a full disk) is dropped: it must not stop what it tells of.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a line, if that is possible."""
+        try:
+            return (sys.stderr if self._stream is None else self._stream).write(text)
+        except (OSError, ValueError):
+            return 0
+
+    def flush(self) -> None:
+        """Flush, if that is possible."""
+        with contextlib.suppress(OSError, ValueError):
+            (sys.stderr if self._stream is None else self._stream).flush()
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:

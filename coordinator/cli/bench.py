@@ -186,7 +186,8 @@ def _sweep(
         if not as_json:
             typer.echo(
                 f"{point.kernel:12} {point.size:>8,}: {point.units_per_s / 1e6:8.2f} M {point.unit}/s  "
-                f"{point.wall_s * 1e3:8.2f} ms, processor {point.cpu_s * 1e3:8.2f} ms"
+                f"best {point.best_s * 1e3:8.2f} ms, median {point.wall_s * 1e3:8.2f} ms, "
+                f"processor {point.cpu_s * 1e3:8.2f} ms"
             )
     bandwidth = copy_bandwidth_bytes_per_s()
     figures = {

@@ -51,7 +51,7 @@ def plot_roofline(points: "Sequence[Point]", path: Path, *, bandwidth: float, ti
     for kernel in dict.fromkeys(point.kernel for point in points):
         line = [point for point in points if point.kernel == kernel]
         xs = [point.multiplications_per_byte for point in line]
-        axes.scatter(xs, [point.multiplications / point.wall_s for point in line], label=kernel)
+        axes.scatter(xs, [point.multiplications / point.best_s for point in line], label=kernel)
     low = min(point.multiplications_per_byte for point in points) / 2
     high = max(point.multiplications_per_byte for point in points) * 2
     slope_label = f"one thread's copy, {bandwidth / 1e9:.1f} GB/s"

@@ -112,3 +112,12 @@ def _values_under_secret_keys(value: Any) -> list[Any]:
     if isinstance(value, list):
         return [found for item in value for found in _values_under_secret_keys(item)]
     return []
+
+
+def test_a_closed_stream_drops_lines_and_stops_nobody() -> None:
+    stream = io.StringIO()
+    configure(console=False, stream=stream)
+    log = get_logger("test")
+    stream.close()
+    log.warning("nobody_hears_this")
+    logging.getLogger("elsewhere").warning("nor this")

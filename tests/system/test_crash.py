@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coordinator.client.aio import AsyncClient
+from coordinator.client import AsyncClient
 from coordinator.client.errors import ApiError, Unreachable
 from coordinator.client.retry import NO_RETRY
 from coordinator.core.states import OperationState

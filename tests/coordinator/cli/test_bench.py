@@ -45,7 +45,7 @@ def test_a_sweep_prints_its_figures_and_keeps_them_with_plots(
     assert {point["kernel"] for point in printed["points"]} == kernels
     assert {point["size"] for point in printed["points"]} == {16, 32}
     for point in printed["points"]:
-        assert point["units_per_s"] == pytest.approx(point["units"] / point["wall_s"])
+        assert point["units_per_s"] == pytest.approx(point["units"] / point["best_s"])
     assert (printed["backend"], printed["threads"]) == ("cpu", 1)
     assert printed["machine"]["processor"]
     for plot in (f"{command}.png", f"{command}-roofline.png"):

@@ -1,0 +1,130 @@
+"""The tables of docs/benchmarks.md from the results of the benchmarks: `python -m bench.report [FOLDER]`.
+
+Prints Markdown. What has not been run is left out: no figure without a run.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coordinator.cli.measure import RESULTS
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A Markdown table."""
+    yield "| " + " | ".join(head) + " |"
+    yield "| " + " | ".join(["---"] + ["---:"] * (len(head) - 1)) + " |"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def machine(results: Mapping[str, Any]) -> str:
+    """Where and when."""
+    found = results["machine"]
+    return (
+        f"{found['processor']}, {found['cores']} cores, {' '.join(found['vector_features'])}, "
+        f"{found['memory_gib']:g} GiB; {found['system']}; "
+        f"load {found['load_at_start']:.1f} at the start; {found['date']}."
+    )
+
+
+def proofs(results: Mapping[str, Any]) -> Iterator[str]:
+    """Ours and Plonky3, then where our time goes."""
+    cases = results["cases"]
+    head = [
+        "case",
+        "ours cpu",
+        "Plonky3 cpu",
+        "ratio cpu",
+        "ours wall",
+        "Plonky3 wall",
+        "ratio wall",
+        "memory",
+        "proof",
+    ]
+    rows = [
+        [
+            name,
+            f"{each['ours']['cpu_s']:.3f} s",
+            f"{each['plonky3']['cpu_s']:.3f} s",
+            f"**{each['ratio_vs_plonky3_cpu']:.2f}**",
+            f"{each['ours']['prove_s']:.3f} s",
+            f"{each['plonky3']['prove_s']:.3f} s",
+            f"{each['ratio_vs_plonky3']:.2f}",
+            f"{each['ours']['peak_memory_bytes'] >> 20} / {each['plonky3']['peak_memory_bytes'] >> 20} MiB",
+            f"{each['ours']['proof_bytes']:,}",
+        ]
+        for name, each in cases.items()
+    ]
+    yield from table(head, rows)
+    yield ""
+    phases = list(next(iter(cases.values()))["ours"]["phases_cpu_s"])
+    milliseconds = [
+        [name, *(f"{each['ours']['phases_cpu_s'][phase] * 1e3:.0f}" for phase in phases)]
+        for name, each in cases.items()
+    ]
+    yield from table(["processor's ms", *phases], milliseconds)
+
+
+def operations(results: Mapping[str, Any]) -> Iterator[str]:
+    """Operations a second by the size of their outputs."""
+    head = [
+        "output",
+        "operations in 2^16 rows",
+        "operations per cpu second",
+        "of the Poseidon2 AIR (cpu)",
+        "verify cpu",
+        "proof",
+    ]
+    rows = [
+        [
+            f"{each['output_bytes']:,} bytes",
+            f"{each['operations']:,}",
+            f"{each['operations_per_cpu_s']:,.0f}",
+            f"{each['ratio_vs_poseidon2_cpu']:.2f}",
+            f"{each['verify_cpu_ms']:.1f} ms",
+            f"{each['proof_bytes']:,}",
+        ]
+        for each in results["cases"]
+    ]
+    yield from table(head, rows)
+
+
+def sweep(results: Mapping[str, Any]) -> Iterator[str]:
+    """The largest size of each kernel."""
+    largest = {point["kernel"]: point for point in results["points"]}
+    rows = [
+        [
+            kernel,
+            f"{point['size']:,}",
+            f"{point['units_per_s'] / 1e6:.2f} M {point['unit']}/s",
+            f"{point['best_s'] * 1e3:.1f} ms",
+            f"{point['cpu_s'] * 1e3:.1f} ms",
+        ]
+        for kernel, point in largest.items()
+    ]
+    yield from table(["kernel", "size", "rate", "fastest", "processor, median"], rows)
+
+
+SECTIONS = {
+    "proofs": ("Proofs against Plonky3", proofs),
+    "operations": ("Operations", operations),
+    "hash": ("Poseidon2", sweep),
+    "lde": ("Low-degree extension", sweep),
+    "merkle": ("Merkle trees", sweep),
+}
+
+
+def report(folder: Path) -> Iterator[str]:
+    """All sections whose results lie in the folder."""
+    for name, (title, render) in SECTIONS.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            results = json.loads(path.read_text())
+            yield from (f"## {title}", "", machine(results), "", *render(results), "")
+
+
+if __name__ == "__main__":
+    print("\n".join(report(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)))
