@@ -32,6 +32,10 @@ use serde_json::json;
 use config::{Config, Val, config};
 use operation_air::OperationAir;
 
+/// As in Plonky3's own examples: the system's allocator would slow it by page faults.
+#[global_allocator]
+static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Layers = GenericPoseidon2LinearLayersKoalaBear;
 type Single = Poseidon2Air<Val, Layers, 16, 3, 0, 4, 20>;
 type Eight = VectorizedPoseidon2Air<Val, Layers, 16, 3, 0, 4, 20, 8>;
