@@ -28,8 +28,11 @@ def check() -> None:
 
 
 def main() -> None:
-    """Compile with one line of progress a kernel on standard error; the last line says where and how long."""
+    """Compile with a line of progress a kernel on standard error, when there is anything to compile; the last line says
+    where and how long.
+    """
     started = time.perf_counter()
+    cold = build.cache_state() == "cold"
     if warning := build.cache_warning():
         print(f"warning: {warning}", file=sys.stderr)
 
@@ -37,7 +40,7 @@ def main() -> None:
         if done < total:
             print(f"[{done + 1:3}/{total}] {name}", file=sys.stderr, flush=True)
 
-    build.compile_all(progress)
+    build.compile_all(progress if cold else None)
     check()
     seconds = time.perf_counter() - started
     directory = build.configure_cache().directory

@@ -49,8 +49,12 @@ def run(code: str, *arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_build_names_each_kernel_and_leaves_a_warm_cache(capsys: pytest.CaptureFixture[str]) -> None:
-    worker_build.main()
+def test_the_build_names_each_kernel_and_leaves_a_warm_cache(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "cache_state", lambda: "cold")
+        worker_build.main()
     lines = capsys.readouterr().err.splitlines()
     assert any("kernels.quotient." in line for line in lines)
     assert any("kernels.fold." in line for line in lines)
@@ -58,6 +62,8 @@ def test_the_build_names_each_kernel_and_leaves_a_warm_cache(capsys: pytest.Capt
     assert "a proof made and verified" in lines[-1]
     assert str(build.configure_cache().directory) in lines[-1]
     assert build.cache_state() == "warm"
+    worker_build.main()
+    assert len(capsys.readouterr().err.splitlines()) == 1, "a warm build has nothing to name"
 
 
 def test_no_module_holds_a_kernel_that_the_build_does_not_know() -> None:
