@@ -20,10 +20,8 @@ from coordinator.core.commands import Outcome
 from coordinator.core.engine import Engine
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import Event
-from coordinator.core.invariants import InvariantReport, check
 from coordinator.core.records import Operation
 from coordinator.core.states import Denial, OperationState
-from coordinator.logs import get_logger
 from coordinator.settings import Scalar, Settings
 from coordinator.shell import assembly, integrity, receipts, statements
 from coordinator.shell.assembly import Parts
@@ -33,8 +31,6 @@ from coordinator.submission import NewOperation, SubmitResult
 _TOKEN_BYTES = 32
 _RECHECK_S = 0.25
 """How often a waiting reader's decision is made anew while nothing it waits for has moved."""
-
-_log = get_logger("service")
 
 
 class SpeculationDenied(Exception):
@@ -334,10 +330,6 @@ class Service:
         await self._commit()
 
     # -- views --------------------------------------------------------------------------------------------------------
-
-    def invariants(self) -> list[InvariantReport]:
-        """The eight invariants, checked now over the whole state."""
-        return check(self.engine.state)
 
     async def integrity(self) -> dict[str, Any]:
         """The log's hashes, the invariants, and the agreement with the chain."""

@@ -111,14 +111,8 @@ class WitnessWords:
     def of(cls, domain: bytes, witnesses: Sequence[OperationWitness]) -> "WitnessWords":
         """Raises WitnessError if `domain` is empty or too long."""
         _require_id("domain", domain)
-        prefix = string_words(domain)
-        tasks = string_words_each([witness.task_id for witness in witnesses])
-        agents = string_words_each([witness.agent_id for witness in witnesses])
         return cls(
-            public=[
-                b"".join((prefix, task, agent, number_words(len(witness.parents)), *witness.parents))
-                for witness, task, agent in zip(witnesses, tasks, agents, strict=True)
-            ],
+            public=_public_words(domain, [(each.task_id, each.agent_id, each.parents) for each in witnesses]),
             output=string_words_each([witness.output for witness in witnesses]),
             salt=group_words_each([witness.salt for witness in witnesses]),
             secret=group_words_each([witness.secret for witness in witnesses]),
@@ -213,14 +207,19 @@ def output_commitments(
     )
 
 
+def public_digests(domain: bytes, operations: Sequence[tuple[bytes, bytes, Sequence[bytes]]]) -> list[bytes]:
+    """P of many (task id, agent id, parents' output commitments), hashed together; bounds are the caller's to check."""
+    inputs = [(Tag.PUBLIC, words) for words in _public_words(domain, operations)]
+    return tagged_digests(inputs, backend=default_backend())
+
+
 def public_digest(domain: bytes, task_id: bytes, agent_id: bytes, parents: Sequence[bytes]) -> bytes:
     """P, as a verifier computes it: chain, task, agent and the parents' output commitments in order."""
     _require_id("domain", domain)
     _require_id("task_id", task_id)
     _require_id("agent_id", agent_id)
     _require_parents(parents)
-    strings = string_words(domain) + string_words(task_id) + string_words(agent_id)
-    return _digest(Tag.PUBLIC, strings + number_words(len(parents)) + b"".join(parents))
+    return public_digests(domain, [(task_id, agent_id, parents)])[0]
 
 
 def statement_digest(
@@ -264,6 +263,17 @@ def batch_public_values(root: bytes, num_operations: int) -> list[int]:
     """The public values of a batch proof: the root's 8 elements and n."""
     _require_digest("root", root)
     return [*digest_integers(root), num_operations]
+
+
+def _public_words(domain: bytes, operations: Sequence[tuple[bytes, bytes, Sequence[bytes]]]) -> list[bytes]:
+    """What P hashes, for each (task id, agent id, parents' output commitments)."""
+    prefix = string_words(domain)
+    tasks = string_words_each([task_id for task_id, _, _ in operations])
+    agents = string_words_each([agent_id for _, agent_id, _ in operations])
+    return [
+        b"".join((prefix, task, agent, number_words(len(parents)), *parents))
+        for (_, _, parents), task, agent in zip(operations, tasks, agents, strict=True)
+    ]
 
 
 def _digest(tag: Tag, words: bytes) -> bytes:

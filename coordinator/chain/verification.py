@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 from coordinator.chain.interface import PublicStatement
 from workers.batch_proof import verify_batch_proof
-from workers.encoding import Tag, is_digest, number_words, string_words
+from workers.encoding import Tag, is_digest
 from workers.hashing import default_backend, tagged_digests
 from workers.mock import mock_matches
 from workers.stark.errors import VerificationError
 from workers.stark.parameters import by_name
-from workers.statement import MAX_ID_BYTES, MAX_PARENTS, batch_root
+from workers.statement import MAX_ID_BYTES, MAX_PARENTS, batch_root, public_digests
 
 MOCK = "mock"
 """The parameters' name of a mock proof."""
@@ -39,24 +39,8 @@ def statement_digests(domain: bytes, operations: Sequence[PublicStatement]) -> l
     """
     for index, operation in enumerate(operations):
         _require_well_formed(index, operation)
-    prefix = string_words(domain)
-    publics = tagged_digests(
-        [
-            (
-                Tag.PUBLIC,
-                b"".join(
-                    (
-                        prefix,
-                        string_words(operation.task_id.encode()),
-                        string_words(operation.agent_id.encode()),
-                        number_words(len(operation.parents)),
-                        *operation.parents,
-                    )
-                ),
-            )
-            for operation in operations
-        ],
-        backend=default_backend(),
+    publics = public_digests(
+        domain, [(o.task_id.encode(), o.agent_id.encode(), o.parents) for o in operations]
     )
     return tagged_digests(
         [

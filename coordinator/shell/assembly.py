@@ -80,7 +80,8 @@ class Parts:
 
     def _wake(self) -> None:
         self.proving.wake()
-        self.posting.wake()
+        if self.engine.state.due:  # a round asks the chain: not for every event
+            self.posting.wake()
         self.pool.set_queue_size(self.engine.state.queued)
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -129,12 +130,14 @@ async def assemble(
     except BaseException:
         await asyncio.to_thread(log.close)
         raise
-    state, corruption = await asyncio.to_thread(_fold, log)
+    settling = Settling(chain=chain)
+    state, corruption = await asyncio.to_thread(_fold, log, settling)
+    if corruption is not None:
+        settling = Settling(chain=chain)  # nothing is posted from a log that cannot be trusted
     gc.freeze()  # what was folded lives long: a full collection over it would stop the loop for nothing
     settings.set_overrides(state.overrides)
     engine = Engine(state, core_config(settings))
     journal = Journal(engine, log, read_only=None if corruption is None else str(corruption))
-    settling = Settling(chain=chain)
     proving: Proving | None = None
 
     def pool_changed() -> None:
@@ -188,23 +191,23 @@ def core_config(settings: Settings) -> CoreConfig:
 
 
 async def _resume(parts: Parts, clock_ms: Callable[[], int]) -> None:
-    """Takes up what was under way: postings, unfinished batches, secrets that should be gone."""
-    posted = await asyncio.to_thread(parts.settling.resume_after)
-    for stored in parts.log.replay(after=posted):
-        parts.settling.add(stored.seq, stored.event)
+    """Takes up what was under way: unfinished batches, secrets that should be gone."""
     await asyncio.to_thread(clean_after_restart, parts.log, parts.engine.state)
     parts.engine.resume(now_ms=clock_ms())
     await parts.journal.commit()
 
 
-def _fold(log: EventLog) -> tuple[CoreState, LogCorrupted | None]:
-    """The state up to the end of the log, or up to where it is corrupted."""
+def _fold(log: EventLog, settling: Settling) -> tuple[CoreState, LogCorrupted | None]:
+    """The state up to the end of the log, or up to where it is corrupted; `settling` hears what is not posted yet."""
     state = CoreState()
+    posted = settling.resume_after()
     seq = 0
     try:
         for stored in log.replay():
             seq = stored.seq
             state.apply(stored.event)
+            if seq > posted:
+                settling.add(seq, stored.event)
     except LogCorrupted as error:
         return state, error
     except AssertionError as error:
