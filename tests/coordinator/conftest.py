@@ -23,7 +23,9 @@ from coordinator.http.app import create_app
 from coordinator.http.auth import OperatorTokens
 from coordinator.service import Service
 from coordinator.settings import Settings
+from coordinator.shell import machine
 from coordinator.submission import OperationBody
+from tests import kept_ray
 from workers.statement import agent_key
 
 T = TypeVar("T")
@@ -101,12 +103,17 @@ class RunningSystem:
             await self.service.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_ray() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "RayRuntime", kept_ray.keep)
+        yield
+    kept_ray.let_go()
+
+
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    """Mock proofs, slots of 20 ms, open registration; shared by the tests of one file.
-
-    Not by more: a process has one Ray at a time, and other files start their own.
-    """
+    """Mock proofs, slots of 20 ms, open registration; shared by the tests of one file."""
     environ = {
         "AGENC_ADMIN_TOKEN": OPERATOR_TOKEN,
         "AGENC_ADMIN_WORKERS_PORT": "0",
