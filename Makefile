@@ -10,7 +10,7 @@ WORKERS ?= 2
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-long lint format cuda-gate bench-proofs bench-operations bench-kernels lock clean
+.PHONY: help install install-dev run test test-long soak lint format cuda-gate bench-proofs bench-operations bench-kernels bench-hashes gpu-check docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ run: install ## set up, then replay the example workflow without and with specul
 
 test: install-dev lint ## set up, lint, check types, and run the tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not long"
+
+soak: install ## simulate seed after seed with every fault until Ctrl-C, or MINUTES=10; fails on a broken promise
+	@$(BIN)/agenc simulate --soak --operations 400 $(if $(MINUTES),--minutes $(MINUTES) --require-coverage)
 
 test-long: install-dev ## the tests that take minutes
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m long --timeout 3600
@@ -49,14 +52,29 @@ bench-proofs: install ## permutations proved per second, ours and, where cargo i
 bench-operations: install ## operations proved per second by output size, and the time to verify
 	@$(BIN)/python -m bench.operations
 
+gpu-check: install-dev ## on a machine with a GPU: the tests on the card, compute-sanitizer, and every figure of it
+	@$(PIP) install --quiet "numba-cuda[cu13]>=0.30,<0.31" "cuda-toolkit==13.0.*" "cupy-cuda13x>=14.2,<15"
+	@$(BIN)/python -m bench.gpu_check
+
+bench-hashes: install-dev ## SHA-256 and BLAKE3 in batches, beside hashlib and the package blake3
+	@$(BIN)/python -m bench.hashes
+
 bench-kernels: install ## hashing, LDE and Merkle trees, with plots
 	@for kernel in hash lde merkle; do $(BIN)/agenc bench $$kernel || exit 1; done
+
+docs: install-dev ## make the pages anew that come from the code
+	@$(BIN)/agenc config docs > docs/CONFIGURATION.md
+	@$(BIN)/python -m coordinator.http.api_docs > docs/API.md
+	@$(BIN)/python deploy/monitoring/page.py
+	@$(BIN)/python deploy/monitoring/dashboard.py
 
 lock: ## resolve the requirements again (needs uv; make lock UV=path)
 	echo 'setuptools>=77' | $(UV) pip compile pyproject.toml - --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock
 	echo 'setuptools>=77' | $(UV) pip compile pyproject.toml - --group dev -c requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -o requirements-dev.lock
+	$(UV) pip compile pyproject.toml --extra cuda -c requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -o deploy/docker/requirements-cuda.lock
 
 clean: ## remove .venv and the caches of the tools
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis

@@ -66,8 +66,8 @@ def prove_operations(
         started = time.perf_counter()
         made = operation_trace(DOMAIN, batch, backend=backend)
         traced_s = time.perf_counter() - started
-        outcome = prove(AIR, made.trace, made.public_values, parameters, backend)
-        return traced_s, outcome, tuple(statement.statement for statement in made.statements)
+        outcome = prove(AIR, made.trace, made.public_values, parameters, backend, memory=made.memory)
+        return traced_s, outcome, made.statement_digests
 
     return run
 
@@ -81,9 +81,9 @@ def prove_poseidon2(
 
     def run() -> tuple[float, ProveOutcome, tuple[bytes, ...]]:
         started = time.perf_counter()
-        trace = fill_trace(air, inputs, backend=backend)
+        trace, memory = fill_trace(air, inputs, backend=backend)
         traced_s = time.perf_counter() - started
-        return traced_s, prove(air, trace, (), parameters, backend), ()
+        return traced_s, prove(air, trace, (), parameters, backend, memory=memory), ()
 
     return run
 

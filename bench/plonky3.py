@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,19 +111,37 @@ def verify_operation(cases: Sequence[tuple[Path, Sequence[int]]], *, parameters:
     return verdicts
 
 
+def verify_stream(
+    cases: Iterable[tuple[bytes, Sequence[int]]], *, air: str, parameters: str
+) -> list[Verdict]:
+    """A verdict for each (proof, public values), in order: thousands through one process.
+
+    `air` is poseidon2-1, poseidon2-8 or operation. Public values are numbers of 32 bits, canonical or not. All cases
+    together are held in memory.
+    """
+    frames = bytearray()
+    for proof, public in cases:
+        frames += (
+            struct.pack("<II", len(proof), len(public)) + proof + struct.pack(f"<{len(public)}I", *public)
+        )
+    return [_verdict(answer) for answer in _call("verify-stream", [parameters, air], stream=frames)]
+
+
 def _verdict(answer: dict[str, Any]) -> Verdict:
     return Verdict(answer["accepted"], answer["detail"])
 
 
-def _call(command: str, words: Sequence[object], *, threads: int = 1) -> list[dict[str, Any]]:
+def _call(
+    command: str, words: Sequence[object], *, threads: int = 1, stream: bytes | bytearray = b""
+) -> list[dict[str, Any]]:
     environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
     outcome = subprocess.run(
         [str(binary()), command, *map(str, words)],
         env=environment,
+        input=stream,
         capture_output=True,
-        text=True,
         timeout=CALL_TIMEOUT_S,
     )
     if outcome.returncode != 0:
-        raise RuntimeError(f"plonky3-peer {command}: {outcome.stderr[-500:]}")
+        raise RuntimeError(f"plonky3-peer {command}: {outcome.stderr[-500:].decode(errors='replace')}")
     return [json.loads(line) for line in outcome.stdout.splitlines()]

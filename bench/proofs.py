@@ -74,11 +74,11 @@ def prove_ours(case: Case, *, parameters: str, proofs: int) -> Iterator[dict[str
     inputs = benchmark_inputs(seed=1, count=case.permutations)
     for number in range(proofs + 1):
         started, cpu = time.perf_counter(), time.process_time()
-        trace = fill_trace(air, inputs, backend=backend)
+        trace, memory = fill_trace(air, inputs, backend=backend)
         traced = time.process_time()
-        outcome = prove(air, trace, [], by_name(parameters), backend, time.process_time)
+        outcome = prove(air, trace, [], by_name(parameters), backend, time.process_time, memory=memory)
         total_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
-        del trace  # or the next one would stand beside it
+        del trace, memory  # or the next one would stand beside it
         phases = {"trace": traced - cpu, **outcome.phases}
         if number:
             yield {

@@ -108,12 +108,30 @@ def sweep(results: Mapping[str, Any]) -> Iterator[str]:
     yield from table(["kernel", "size", "rate", "fastest", "processor, median"], rows)
 
 
+def hashes(results: Mapping[str, Any]) -> Iterator[str]:
+    """Messages a second in batches, beside the library called once a message."""
+    head = ["hash", "message", "messages", "ours", "library", "ratio"]
+    rows = [
+        [
+            each["kind"],
+            f"{each['message_bytes']:,} bytes",
+            f"{each['messages']:,}",
+            f"{each['messages'] / each['ours_s'] / 1e3:,.1f} k/s",
+            f"{each['messages'] / each['library_s'] / 1e3:,.1f} k/s",
+            f"{each['ratio']:.2f}",
+        ]
+        for each in results["cases"]
+    ]
+    yield from table(head, rows)
+
+
 SECTIONS = {
     "proofs": ("Proofs against Plonky3", proofs),
     "operations": ("Operations", operations),
     "hash": ("Poseidon2", sweep),
     "lde": ("Low-degree extension", sweep),
     "merkle": ("Merkle trees", sweep),
+    "hashes": ("SHA-256 and BLAKE3", hashes),
 }
 
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from coordinator.answers import MONTH_S, OperationAnswer
+from coordinator.answers_recovery import LogHealth
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -47,6 +48,7 @@ class DetailedHealthAnswer(_Answer, frozen=True):
     speculation: str
     generator: str
     version: str
+    log: LogHealth
 
 
 class ConfigKey(_Answer, frozen=True):
@@ -302,6 +304,19 @@ class AgentSpeculation(_Answer, frozen=True):
     by_type: dict[str, dict[str, int]]
 
 
+class AgentLine(_Answer, frozen=True):
+    """An agent in a line of the list."""
+
+    agent_id: str
+    in_rollout: bool
+    cooldown_until: str | None
+    open_operations: int
+    live_commitments: int
+    balance_lamports: int
+    bonded_lamports: int
+    slashed_lamports: int
+
+
 class RolledBack(_Answer, frozen=True):
     """A rolled-back operation: why, and what started it."""
 
@@ -340,6 +355,7 @@ class WorkersAnswer(_Answer, frozen=True):
     target: int
     limited_by: str | None
     workers: tuple[WorkerAnswer, ...]
+    refused_hosts: tuple[str, ...] = ()
 
 
 class SpeculationStatus(_Answer, frozen=True):

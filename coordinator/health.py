@@ -8,10 +8,11 @@ from coordinator.core.engine import Engine
 from coordinator.core.speculation import speculation_on
 from coordinator.core.state import CoreState
 from coordinator.core.states import BreakerState, ConnectionStatus
+from coordinator.thresholds import MEMORY, PROOF_QUEUE, ROLLBACK_RATE
 
 RATE_WINDOW_S = 300
-#: The rollback rate at which the score is 0: twice the critical alert's.
-WORST_ROLLBACK_RATE = 0.30
+#: The rollback rate at which the score is 0: twice the critical alert's, where the breaker opens too.
+WORST_ROLLBACK_RATE = 2 * ROLLBACK_RATE.critical
 
 _CHAIN_SCORE = {
     ConnectionStatus.CONNECTED: 1.0,
@@ -62,7 +63,7 @@ def health_parts(
 ) -> dict[str, float]:
     """Every part of the score, from 0 (as bad as it gets) to 1; the score is the least of them.
 
-    Queue and memory count from their warning thresholds (50 % and 80 %) on.
+    Queue and memory count from their warning thresholds on.
     """
     state, config = engine.state, engine.config
     limit_bytes = config.max_memory_mb * 2**20
@@ -72,8 +73,8 @@ def health_parts(
         "circuit_breaker": _BREAKER_SCORE[state.breaker.state],
         "rollback_rate": 1
         - min(recent_outcomes(state, now_ms=now_ms).rollback_rate / WORST_ROLLBACK_RATE, 1),
-        "proof_queue": _above(state.queued / config.queue_size, 0.5),
-        "memory": _above(memory_bytes / limit_bytes, 0.8),
+        "proof_queue": _above(state.queued / config.queue_size, PROOF_QUEUE.warning),
+        "memory": _above(memory_bytes / limit_bytes, MEMORY.warning),
         "workers": min(workers_running / workers_desired, 1) if workers_desired else 0.0,
     }
 

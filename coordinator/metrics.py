@@ -22,12 +22,13 @@ from coordinator.core.events import (
     OperationsRolledBack,
     RollbackPending,
 )
-from coordinator.metrics_samples import READERS, Reading, Sample
-from coordinator.metrics_table import MAX_ERROR_TYPES, METRICS, OTHER, Metric, MetricKind
+from coordinator.metrics_samples import READERS, OperationCounts, Reading, Sample
+from coordinator.metrics_table import MAX_ERROR_TYPES, METRICS, OTHER
+from workers.metric import Metric, MetricKind
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-LOAD_WINDOW_MS = 60_000
+LOAD_WINDOW_S = 60
 LATENCY_WINDOW_MS = 300_000
 MAX_LATENCIES = 20_000
 
@@ -64,6 +65,7 @@ class Metrics:
             for name, metric in METRICS.items()
             if metric.kind is MetricKind.HISTOGRAM
         }
+        self._operations = OperationCounts()
         self._errors: dict[tuple[str, str], int] = {}
         self._latencies: deque[_Confirmed] = deque(maxlen=MAX_LATENCIES)
         self._admitted: deque[tuple[int, int]] = deque()
@@ -96,6 +98,10 @@ class Metrics:
             key = (OTHER, severity)
         self._errors[key] = self._errors.get(key, 0) + 1
 
+    def observe_gc(self, duration_s: float) -> None:
+        """Count one collection: what has ended left memory."""
+        self._observe("speculation_gc_duration_seconds", duration_s)
+
     def render(self, reading: Reading) -> bytes:
         """The exposition in Prometheus's text format, version 0.0.4."""
         lines: list[str] = []
@@ -122,11 +128,13 @@ class Metrics:
 
     def operations_rate(self, *, now_ms: int) -> float:
         """Operations admitted a second, over the last minute."""
-        recent = sum(count for at_ms, count in self._admitted if at_ms > now_ms - LOAD_WINDOW_MS)
-        return recent / (LOAD_WINDOW_MS / 1000)
+        oldest = now_ms // 1000 - LOAD_WINDOW_S
+        return sum(count for second, count in self._admitted if second > oldest) / LOAD_WINDOW_S
 
     def _samples(self, name: str, reading: Reading) -> Iterable[Sample]:
         match name:
+            case "speculation_operations_total":
+                return self._operations.samples(reading.state)
             case "speculation_operations_rate":
                 return (((), self.operations_rate(now_ms=reading.now_ms)),)
             case "speculation_confirmation_latency_p99":
@@ -140,11 +148,16 @@ class Metrics:
         self._histograms[name].observe(value)
 
     def _observe_admitted(self, event: OperationsAdmitted) -> None:
-        self._admitted.append((event.at_ms, len(event.operations)))
-        while self._admitted[0][0] < event.at_ms - LOAD_WINDOW_MS:
-            self._admitted.popleft()
+        self._count_admitted(event.at_ms // 1000, len(event.operations))
         for operation in event.operations:
             self._observe("speculation_depth_histogram", operation.depth)
+
+    def _count_admitted(self, second: int, count: int) -> None:
+        if self._admitted and self._admitted[-1][0] == second:
+            count += self._admitted.pop()[1]
+        self._admitted.append((second, count))
+        while self._admitted[0][0] < second - LOAD_WINDOW_S:
+            self._admitted.popleft()
 
     def _observe_proved(self, event: BatchProved) -> None:
         self._observe("speculation_proof_generation_seconds", event.prove_ms / 1000)

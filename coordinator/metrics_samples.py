@@ -3,14 +3,17 @@
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 from coordinator.core.engine import Engine
-from coordinator.core.records import MAX_TYPES_PER_AGENT, TypeCounts
+from coordinator.core.records import TypeCounts
 from coordinator.core.state import CoreState
 from coordinator.core.states import BreakerState, ReturnReason
 from coordinator.health import health_parts, recent_outcomes, speculation_enabled
-from coordinator.metrics_table import NAMED_AGENTS, OTHER, TOP_AGENTS
+from coordinator.metrics_table import NAMED_AGENTS, NAMED_TYPES, OPEN_STATES, OTHER, STATUSES, TOP_AGENTS
+
+_K = TypeVar("_K")
 
 #: (label values in the table's order, value)
 Sample: TypeAlias = tuple[tuple[str, ...], float]
@@ -23,6 +26,8 @@ _PROOF_FAILURES = (
     ReturnReason.OUT_OF_MEMORY,
     ReturnReason.INVALID_PROOF,
 )
+#: Open operations that are looked at for their age, in order of admission: one that is stuck comes to the front.
+_AGED_OPERATIONS = 1_000
 _BREAKER_LEVEL = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
@@ -67,34 +72,49 @@ def _by(counts: Iterable[tuple[str, int]]) -> Iterable[Sample]:
     return [((name,), count) for name, count in counts]
 
 
-def _operations(state: CoreState) -> Iterable[Sample]:
-    """The first agents by name, the rest together; dicts keep the order of registration."""
-    others: dict[str, TypeCounts] = {}
-    samples: list[Sample] = []
-    for at, agent in enumerate(state.agents.values()):
-        for operation_type, counts in agent.by_type.items():
-            if at < NAMED_AGENTS:
-                samples += _statuses(agent.agent_id, operation_type, counts)
-            else:
+class OperationCounts:
+    """`speculation_operations_total`: the first agents and the first types by name, the rest together.
+
+    Agents are named in order of registration, which lasts. Types are named as they are first seen, for as long as the
+    process lives: a name that came and went would look like a counter's reset.
+    """
+
+    def __init__(self) -> None:
+        self._types: dict[str, None] = {}
+
+    def samples(self, state: CoreState) -> list[Sample]:
+        """Every status of every pair of an agent and a type that is counted apart."""
+        sums: dict[tuple[str, str], TypeCounts] = {}
+        agents = iter(state.agents.values())
+        for agent in islice(agents, NAMED_AGENTS):
+            for operation_type, counts in agent.by_type.items():
+                _add(sums, (agent.agent_id, self._label(operation_type)), counts)
+        others: dict[str, TypeCounts] = {}
+        for agent in agents:  # the many: by type alone, labelled afterwards
+            for operation_type, counts in agent.by_type.items():
                 _add(others, operation_type, counts)
-    for operation_type, counts in others.items():
-        samples += _statuses(OTHER, operation_type, counts)
-    return samples
+        for operation_type, counts in others.items():
+            _add(sums, (OTHER, self._label(operation_type)), counts)
+        return [
+            ((status, *labels), count)
+            for labels, total in sums.items()
+            for status, count in zip(
+                STATUSES, (total.admitted, total.confirmed, total.rolled_back, total.failed), strict=True
+            )
+        ]
+
+    def _label(self, operation_type: str) -> str:
+        if operation_type not in self._types:
+            if len(self._types) >= NAMED_TYPES:
+                return OTHER
+            self._types[operation_type] = None
+        return operation_type
 
 
-def _statuses(agent_id: str, operation_type: str, counts: TypeCounts) -> list[Sample]:
-    return [
-        (("pending", agent_id, operation_type), counts.admitted),
-        (("confirmed", agent_id, operation_type), counts.confirmed),
-        (("rolled_back", agent_id, operation_type), counts.rolled_back),
-        (("failed", agent_id, operation_type), counts.failed),
-    ]
-
-
-def _add(others: dict[str, TypeCounts], operation_type: str, counts: TypeCounts) -> None:
-    if operation_type not in others and len(others) >= MAX_TYPES_PER_AGENT:
-        operation_type = OTHER
-    total = others.setdefault(operation_type, TypeCounts())
+def _add(sums: dict[_K, TypeCounts], key: _K, counts: TypeCounts) -> None:
+    total = sums.get(key)
+    if total is None:
+        total = sums[key] = TypeCounts()
     total.admitted += counts.admitted
     total.confirmed += counts.confirmed
     total.rolled_back += counts.rolled_back
@@ -114,6 +134,14 @@ def stake_utilization(state: CoreState) -> float:
     return state.locked_lamports / owned if owned else 0.0
 
 
+def _oldest_ages_s(reading: Reading) -> Iterable[Sample]:
+    """The longest time in each state; an operation's last timeline entry is when it came there."""
+    since_ms = dict.fromkeys(OPEN_STATES, reading.now_ms)
+    for operation in islice(reading.state.live.values(), _AGED_OPERATIONS):
+        since_ms[operation.state] = min(since_ms[operation.state], operation.timeline[-1][0])
+    return [((state,), (reading.now_ms - at_ms) / 1000) for state, at_ms in since_ms.items()]
+
+
 def _proof_failures(state: CoreState) -> Iterable[Sample]:
     returns = state.totals.returns_by_reason
     return [((reason,), returns.get(reason, 0)) for reason in _PROOF_FAILURES]
@@ -123,7 +151,6 @@ def _proof_failures(state: CoreState) -> Iterable[Sample]:
 READERS: Mapping[str, Callable[[Reading], Iterable[Sample]]] = {
     "speculation_enabled": lambda r: _one(speculation_enabled(r.engine)),
     "speculation_health_score": lambda r: _one(min(r.health.values())),
-    "speculation_operations_total": lambda r: _operations(r.state),
     "speculation_rollback_rate": lambda r: _one(recent_outcomes(r.state, now_ms=r.now_ms).rollback_rate),
     "speculation_rollbacks_total": lambda r: _by(r.state.totals.rollbacks_by_reason.items()),
     "speculation_denials_total": lambda r: _by(r.state.totals.denials_by_reason.items()),
@@ -143,5 +170,6 @@ READERS: Mapping[str, Callable[[Reading], Iterable[Sample]]] = {
     "speculation_state_snapshots_count": lambda r: _one(r.state.snapshots),
     "speculation_pending_operations_count": lambda r: _one(r.state.commitments),
     "speculation_open_operations_count": lambda r: _one(r.state.open_operations),
+    "speculation_oldest_state_age_seconds": _oldest_ages_s,
     "speculation_circuit_breaker_state": lambda r: _one(_BREAKER_LEVEL[r.state.breaker.state]),
 }

@@ -8,27 +8,38 @@ All methods run on the one event loop; hashing, disk and chain run in threads.
 """
 
 import asyncio
+import functools
 import hashlib
-import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from coordinator import simulation
+from coordinator.answers_planner import SimulateAnswer, SimulateBody
 from coordinator.chain.faults import NO_FAULTS, FaultPlan
 from coordinator.chain.interface import Chain
-from coordinator.core.commands import Outcome
+from coordinator.core.commands import Outcome, Submission
 from coordinator.core.engine import Engine
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import Event
 from coordinator.core.records import Operation
 from coordinator.core.states import Denial, OperationState
+from coordinator.core.stuck import StakeRecovery
+from coordinator.pipeline import AdmissionTimes
 from coordinator.settings import Scalar, Settings
-from coordinator.shell import assembly, integrity, receipts, statements
+from coordinator.shell import assembly, bundling, integrity, receipts, statements
 from coordinator.shell.assembly import Parts
+from coordinator.shell.bundling import Bundling
+from coordinator.shell.machine import Machine
+from coordinator.shell.profiling import Profile, Profiler
+from coordinator.shell.tracing import open_tracing
 from coordinator.store.witnesses import Witness
 from coordinator.submission import NewOperation, SubmitResult
+from workers.batch_proof import Wire
+from workers.statement import Commitments
 
-_TOKEN_BYTES = 32
 _RECHECK_S = 0.25
 """How often a waiting reader's decision is made anew while nothing it waits for has moved."""
 
@@ -57,6 +68,13 @@ class Service:
         self._parts = parts
         self._clock_ms = clock_ms
         self._agents_by_token: dict[bytes, str] = {}
+        self.admissions = AdmissionTimes()
+        self.profiler = Profiler(workers=parts.pool, clock_ms=clock_ms)
+        self._tracing = open_tracing(
+            settings,
+            state=lambda: self.engine.state,
+            operations_of=lambda event: self._parts.journal.operations_of(event),
+        )
 
     @classmethod
     async def open(
@@ -66,25 +84,40 @@ class Service:
         faults: FaultPlan = NO_FAULTS,
         chain_tasks: Mapping[str, bytes] | None = None,
         clock_ms: Callable[[], int],
+        machine: Machine | None = None,
     ) -> Self:
         """Opens the data folder and starts everything. `chain_tasks` (task id → constraint hash) are known to the
-        local chain alone: a fault on demand.
+        local chain alone: a fault on demand. `machine` None: the real one.
 
         Raises:
             StoreError, ChainError: the data folder cannot be used.
             StartError: Ray or the workers' endpoint cannot start.
         """
         parts = await assembly.assemble(
-            settings, faults=faults, chain_tasks=chain_tasks or {}, clock_ms=clock_ms
+            settings,
+            faults=faults,
+            chain_tasks=chain_tasks or {},
+            clock_ms=clock_ms,
+            machine=machine or Machine(),
         )
         service = cls(settings, parts, clock_ms=clock_ms)
         service._index_tokens()
+        parts.on_taken_up(service._index_tokens)
+        if service._tracing is not None:
+            parts.journal.listen(service._tracing.hear)
+        if machine is None:
+            folder = Path(settings.text("data_dir")) / bundling.FOLDER
+            generator = settings.text("speculation.proof.generator")
+            parts.proving.bundling = Bundling(folder, generator=generator, clock_ms=clock_ms)
         parts.start()
         return service
 
     async def close(self) -> None:
         """Stops the loops, the workers and Ray, and closes the files. Idempotent."""
+        await self.profiler.stop()
         await self._parts.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
     # -- what others look at ------------------------------------------------------------------------------------------
 
@@ -117,7 +150,7 @@ class Service:
     async def register_agent(self, agent_id: str, agent_key: bytes, deposit_lamports: int) -> str:
         """The new agent's token, which is not kept and cannot be shown again."""
         self._require_writable()
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        token = self._parts.machine.new_token()
         token_hash = _token_hash(token)
         self.engine.register_agent(
             agent_id,
@@ -144,6 +177,12 @@ class Service:
         """Takes from an agent's free balance; bonded stake cannot leave."""
         self._require_writable()
         self.engine.withdraw(agent_id, lamports, now_ms=self._clock_ms())
+        await self._commit()
+
+    async def delegate(self, delegator_id: str, agent_id: str, cap_lamports: int) -> None:
+        """Lets an agent bond on the delegator's balance, up to the cap."""
+        self._require_writable()
+        self.engine.delegate(delegator_id, agent_id, cap_lamports, now_ms=self._clock_ms())
         await self._commit()
 
     async def register_task(
@@ -177,10 +216,14 @@ class Service:
     async def submit(self, operations: Sequence[NewOperation]) -> list[SubmitResult]:
         """A verdict for each operation, in order; acknowledged ones survive anything."""
         self._require_writable()
+        began_s = time.perf_counter()
         digests = [statements.content_digest(operation) for operation in operations]
         staged: dict[str, bytes] = {}
+        commitments = None
         if statements.has_children_within(operations):
-            staged = await asyncio.to_thread(statements.commitments_of, operations)
+            commitments = await asyncio.to_thread(statements.commitments_of, operations)
+            ids = [operation.operation_id for operation in operations]
+            staged = dict(zip(ids, commitments.digests(), strict=True))
         results: dict[int, SubmitResult] = {}
         prepared: list[tuple[int, statements.Prepared]] = []
         for at, (operation, digest) in enumerate(zip(operations, digests, strict=True)):
@@ -190,9 +233,9 @@ class Service:
                 prepared.append((at, item))
             else:
                 results[at] = _result(operation.operation_id, item)
-        submissions = await asyncio.to_thread(
-            statements.submissions_of, self._parts.domain, [item for _, item in prepared]
-        )
+        if commitments is not None and results:
+            commitments = commitments.take([at for at, _ in prepared])
+        submissions = await self._submissions([item for _, item in prepared], commitments)
         self._require_writable()
         verdicts = self.engine.submit(submissions, now_ms=self._clock_ms())
         witnesses = []
@@ -206,7 +249,16 @@ class Service:
                     Witness(operation.operation_id, operation.output, operation.salt, operation.secret)
                 )
         await self._commit(witnesses)
+        self.admissions.add(at_ms=self._clock_ms(), took_s=time.perf_counter() - began_s)
         return [results[at] for at in range(len(operations))]
+
+    async def _submissions(
+        self, prepared: Sequence[statements.Prepared], commitments: Commitments | None
+    ) -> list[Submission]:
+        domain = self._parts.domain
+        if statements.is_small([item.operation for item in prepared]):
+            return statements.submissions_of(domain, prepared, commitments)
+        return await asyncio.to_thread(statements.submissions_of, domain, prepared, commitments)
 
     def _known(self, operation_id: str, digest: bytes) -> CoreError | bool | None:
         """True for the same operation again, an error for an id with other content, None for a new one."""
@@ -261,10 +313,10 @@ class Service:
             raise CoreError(ErrorCode.UNKNOWN_OPERATION, f"the output of {operation_id} is not kept")
         return OutputAnswer(output, commitment, final)
 
-    async def receipt(self, operation_id: str) -> dict[str, Any]:
-        """The receipt of a confirmed operation. Raises not_confirmed."""
+    async def receipt(self, operation_id: str, wire: Wire = Wire.PLAIN) -> dict[str, Any]:
+        """The receipt of a confirmed operation, its proof in that encoding. Raises not_confirmed."""
         parts = self._parts
-        return await receipts.receipt(self.engine, parts.log.proofs, parts.domain, operation_id)
+        return await receipts.receipt(self.engine, parts.log.proofs, parts.domain, operation_id, wire=wire)
 
     async def cancel(self, operation_id: str) -> tuple[str, ...]:
         """Cancels an operation with its descendants; the ids rolled back, descendants first."""
@@ -323,13 +375,54 @@ class Service:
         await self._commit()
         return outcome
 
+    async def recover_stake(
+        self, agent_ids: Sequence[str] | None, by: str
+    ) -> dict[str, StakeRecovery | CoreError]:
+        """Frees stuck stake of these agents, or of all; a verdict for each."""
+        self._require_writable()
+        verdicts = self.engine.recover_stake(agent_ids, by=by, now_ms=self._clock_ms())
+        await self._commit()
+        return verdicts
+
+    def simulation(self, body: SimulateBody) -> Callable[[], SimulateAnswer]:
+        """A what-if, to be asked in a thread: what it needs of the running system is copied here.
+
+        Raises:
+            CoreError: as a change of these settings would.
+        """
+        changes = self.settings.validate_changes(body.settings)
+        config = assembly.core_config(self.settings.with_changes(changes))
+        measured = simulation.Measured(self.engine.state, config)
+        workers = max(1, len(self._parts.pool.workers()))
+        return functools.partial(simulation.simulate, body, config=config, measured=measured, workers=workers)
+
     async def reset_breaker(self, by: str) -> None:
         """Closes the circuit breaker and empties its window."""
         self._require_writable()
         self.engine.reset_breaker(by=by, now_ms=self._clock_ms())
         await self._commit()
 
+    async def start_profile(self, *, worker: str | None, duration_seconds: int, by: str) -> Profile:
+        """Begins a profile of the coordinator or of a worker. Raises profile_running, not_found.
+
+        A log that cannot be written does not keep it from being taken; then only the log lines tell of it.
+        """
+        profile = self.profiler.start(worker=worker, duration_s=duration_seconds)
+        after = {"target": profile.target, "duration_seconds": duration_seconds}
+        if self.read_only is None:
+            self.engine.note("profile", before={}, after=after, by=by, now_ms=self._clock_ms())
+            await self._commit()
+        return profile
+
     # -- views --------------------------------------------------------------------------------------------------------
+
+    async def note(
+        self, action: str, *, before: Mapping[str, Scalar], after: Mapping[str, Scalar], by: str
+    ) -> None:
+        """Keeps what an operator did that changes no state of the core, for the audit."""
+        self._require_writable()
+        self.engine.note(action, before=dict(before), after=dict(after), by=by, now_ms=self._clock_ms())
+        await self._commit()
 
     async def integrity(self) -> dict[str, Any]:
         """The log's hashes, the invariants, and the agreement with the chain."""

@@ -181,6 +181,13 @@ class Settings:
         self._runtime = Layer(Source.RUNTIME, _RUNTIME, values)
         self._resolve()
 
+    def with_changes(self, changes: Mapping[str, Scalar]) -> "Settings":
+        """The settings as validated runtime changes would make them; these stay as they are."""
+        made = Settings(env=self.env, environment=self._environment, files=self._files)
+        kept = {name: self.scalar(name) for name in self._runtime.values}
+        made.set_overrides({**kept, **changes})
+        return made
+
     def core_config(self) -> CoreConfig:
         """The values that the core's decisions need, as they are in force now."""
         return CoreConfig(
@@ -206,6 +213,7 @@ class Settings:
             queue_size=self.integer("speculation.proof.queue_size"),
             proof_timeout_ms=self.integer("speculation.proof.timeout_ms"),
             batch_size=self.integer_or_auto("speculation.proof.batch_size"),
+            gather_ratio=self.number("speculation.proof.gather_ratio"),
             max_log_rows=self.integer("proof.max_log_rows"),
             claim_buffer_ms=self.integer("claim_buffer_ms"),
             confirmation_slots=self.integer("chain.confirmation_slots"),
@@ -255,14 +263,14 @@ class Settings:
         mode = _find("speculation.mode", layers) or (KEYS["speculation.mode"].default, None)
         for name, key in KEYS.items():
             found = None if name in dropped else _find(name, layers)
-            self._resolved[name] = found or self._fallback(key, str(mode[0]))
+            self._resolved[name] = found or self._fallback(key, str(mode[0]), layers)
 
-    def _fallback(self, key: Key, mode: str) -> tuple[Value, Provenance]:
+    def _fallback(self, key: Key, mode: str, layers: Sequence[Layer]) -> tuple[Value, Provenance]:
         if key.name in MODES[mode]:
             return MODES[mode][key.name], Provenance(Source.MODE, mode)
         value = key.default
         if key.name == "speculation.proof.worker_threads":
-            value = min(max((os.cpu_count() or 1) // 2, 1), int(key.high))
+            value = _default_workers(layers, most=int(key.high))
         elif key.name == "strict":
             value = self.env is Env.PROD
         return value, Provenance(Source.DEFAULT, key.default_doc)
@@ -270,6 +278,14 @@ class Settings:
     def _note(self, problem: str) -> None:
         if problem not in self._problems:
             self._problems.append(problem)
+
+
+def _default_workers(layers: Sequence[Layer], *, most: int) -> int:
+    """On a cluster every slot gets a worker: slots are there to be used. On one machine agents run beside us."""
+    address = _find("ray.address", layers)
+    if address is not None and address[0] != KEYS["ray.address"].default:
+        return most
+    return min(max((os.cpu_count() or 1) // 2, 1), most)
 
 
 def default_config_dir(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -207,7 +207,7 @@ _PROOF = (
         "Proof workers wanted in all; running are the fewest of this, the slots and what memory allows.",
         low=1,
         high=32,
-        default_doc="half of the machine's cores",
+        default_doc="half of the machine's cores; on a cluster (ray.address) every slot",
     ),
     Key(
         "speculation.proof.queue_size",
@@ -233,6 +233,15 @@ _PROOF = (
         "The most operations in one proof; auto lets the planner choose.",
         low=1,
         high=4_096,
+    ),
+    Key(
+        "speculation.proof.gather_ratio",
+        Kind.FLOAT,
+        0.08,
+        "Share of a confirmation's time that an operation waits for those that build on it, where nothing is known"
+        " of its type yet; 0 proves everything at once.",
+        low=0.0,
+        high=0.5,
     ),
 )
 
@@ -349,6 +358,34 @@ _BREAKER = (
     Key("circuit_breaker.probes", Kind.INT, 5, "Operations let through half-open.", low=1, high=1_000),
 )
 
+_STORE = (
+    Key(
+        "store.snapshot_after",
+        Kind.INT,
+        100_000,
+        "Events and admitted operations after which the state is written to disk, so that a restart reads no more.",
+        low=1_000,
+        high=100_000_000,
+    ),
+    Key(
+        "store.snapshot_interval_s",
+        Kind.INT,
+        900,
+        "The same by time, where at least 1,000 came since.",
+        unit="s",
+        low=10,
+        high=86_400,
+    ),
+    Key(
+        "store.compact_after",
+        Kind.INT,
+        200_000,
+        "Events in the log's file at which those behind the older snapshot move to archive/.",
+        low=1_000,
+        high=1_000_000_000,
+    ),
+)
+
 _CHAIN = (
     Key(
         "chain.confirmation_slots",
@@ -412,6 +449,22 @@ _PROVER = (
         high=256,
         restart_only=True,
     ),
+    Key(
+        "ray.address",
+        Kind.TEXT,
+        "local",
+        "The Ray cluster whose proof_worker slots hold the proof workers: HOST:PORT, auto (the one that runs on this "
+        "host), or local (one of this process's own).",
+        restart_only=True,
+    ),
+    Key(
+        "ray.namespace",
+        Kind.TEXT,
+        "agenc",
+        "Under which name the proof workers of a cluster outlive a coordinator, for the next one with the same name to "
+        "take over; coordinators that share a cluster need different ones.",
+        restart_only=True,
+    ),
 )
 
 _SERVER = (
@@ -457,6 +510,29 @@ _SERVER = (
         secret=True,
     ),
     Key(
+        "admin.tls_cert",
+        Kind.TEXT,
+        None,
+        "Certificate chain (PEM) that both ports serve HTTPS with; its key is admin.tls_key.",
+        default_doc="none: plain HTTP",
+        restart_only=True,
+    ),
+    Key(
+        "admin.tls_key",
+        Kind.TEXT,
+        None,
+        "Private key (PEM) of admin.tls_cert.",
+        default_doc="none: plain HTTP",
+        restart_only=True,
+    ),
+    Key(
+        "admin.allow_plain_http",
+        Kind.BOOL,
+        False,
+        "Whether other hosts are served without TLS: a proxy or a private network protects the line.",
+        restart_only=True,
+    ),
+    Key(
         "data_dir",
         Kind.TEXT,
         "data",
@@ -469,6 +545,30 @@ _SERVER = (
         "info",
         "Least severity that is logged.",
         choices=("debug", "info", "warning", "error"),
+        restart_only=True,
+    ),
+    Key(
+        "log.format",
+        Kind.CHOICE,
+        "auto",
+        "json: an object a line; console: for the eye; auto: console on a terminal, else json.",
+        choices=("auto", "json", "console"),
+        restart_only=True,
+    ),
+    Key(
+        "tracing.endpoint",
+        Kind.TEXT,
+        None,
+        "OTLP collector that traces go to over HTTP, such as http://localhost:4318/v1/traces.",
+        default_doc="none: no traces",
+        restart_only=True,
+    ),
+    Key(
+        "tracing.sample_ratio",
+        Kind.FLOAT,
+        1.0,
+        "Share of the operations that are traced, chosen by their ids.",
+        high=1,
         restart_only=True,
     ),
     Key(
@@ -491,6 +591,7 @@ KEYS: Mapping[str, Key] = {
         _LIMITS,
         _FEATURES,
         _BREAKER,
+        _STORE,
         _CHAIN,
         _ADMISSION,
         _PROVER,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kernels.merkle import MerkleTree
 
 I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
 
 
 class Backend(Protocol):
@@ -43,6 +44,20 @@ class Backend(Protocol):
     @property
     def threads(self) -> int: ...
 
+    def upload(self, values: U32) -> U32:
+        """The matrix U32[n, w] where the backend computes. What is there already stays as it is, and no method copies
+        it again. On a device this is no NumPy array: it has a shape, can be sliced, and is read by `numpy.asarray`."""
+
+    def new_trace(self, rows: int, width: int, *, log_blowup: int) -> "tuple[U32, U32 | None]":
+        """A trace U32[rows, width] to be filled where the backend computes, and the memory that it and its extension
+        may share (`coset_lde`'s `out`), if any. The contents are arbitrary."""
+
+    def write_columns(self, trace: U32, start: int, values: U32) -> None:
+        """Columns `start` ... of such a trace from U32[rows, k]."""
+
+    def take(self, trace: U32, rows: I64, columns: slice) -> U32:
+        """These columns of these rows of such a trace, on the host: U32[len(rows), columns]."""
+
     def permute(self, states: U32) -> U32:
         """Poseidon2 of every row of U32[n, 16] or U32[n, 24]."""
 
@@ -53,10 +68,11 @@ class Backend(Protocol):
         from 0 to `elements.size`; `tags` is uint32[n] of plain integers below p.
         """
 
-    def absorb(self, elements: U32, offsets: I64, tags: U32) -> tuple[U32, U32]:
-        """As `hash_tagged` for inputs of at least one element, with every permutation's input kept.
+    def absorb(self, elements: U32, offsets: I64, tags: U32, *, out: U32, rows: I64) -> U32:
+        """As `hash_tagged` for inputs of at least one element, with every permutation's trace row kept.
 
-        Returns the inputs U32[blocks, 16] of all permutations, input by input, and the digests U32[n, 8].
+        Block by block, input by input, the rows go to `out[rows[k], :164]`, as `permutation_trace` would write
+        them; `out` is as it is there, and no two of `rows` are equal.
         """
 
     def hash_rows(self, rows: U32) -> U32:
@@ -65,18 +81,38 @@ class Backend(Protocol):
     def compress_pairs(self, left: U32, right: U32) -> U32:
         """`poseidon2.compress` of U32[q, 8] with U32[q, 8]: U32[q, 8]."""
 
+    def sha256(self, data: U8, offsets: I64) -> U8:
+        """SHA-256 of n messages: U8[n, 32]. Message i is `data[offsets[i]:offsets[i + 1]]`, data U8[total],
+        `offsets` int64[n + 1] rising from 0 to its size (`kernels.messages.pack` makes both)."""
+
+    def blake3(self, data: U8, offsets: I64) -> U8:
+        """BLAKE3 of n messages, 32 bytes each: U8[n, 32]. See `sha256`."""
+
     def permutation_trace(self, inputs: U32, *, out: U32) -> U32:
         """Poseidon2 AIR rows (`poseidon2.trace_row`) of U32[n, 16] into `out[:, :164]`; returns `out`.
 
         `out` is U32[n, >= 164] with contiguous columns and any row stride, so that it may be a window
-        of a wider trace; its other columns are left as they are.
+        of a wider trace; its other columns are left as they are. U32[n / k, 164 k], without a gap between its rows,
+        takes k of them side by side.
         """
 
-    def coset_lde(self, values: U32, *, log_blowup: int, out_shift: int = 3, in_shift: int = 1) -> U32:
+    def to_montgomery(self, elements: U32) -> U32:
+        """Montgomery form of canonical U32[n]."""
+
+    def coset_lde(
+        self,
+        values: U32,
+        *,
+        log_blowup: int,
+        out_shift: int = 3,
+        in_shift: int = 1,
+        out: U32 | None = None,
+    ) -> U32:
         """Low-degree extension of every column of U32[n, w], n a power of two: U32[n << log_blowup, w].
 
         The column's values lie on in_shift * H in natural order; the result lies on out_shift * K,
-        |K| = n << log_blowup, rows bit-reversed. The shifts are canonical integers, not zero.
+        |K| = n << log_blowup, rows bit-reversed. The shifts are canonical integers, not zero. `out` is
+        memory that the result may take; the values may be its last n rows, and are lost then.
         """
 
     def merkle_tree(self, matrices: Sequence[U32]) -> "MerkleTree":
@@ -110,8 +146,14 @@ class Backend(Protocol):
         `values` is U32[n, w] on shift * H in natural order; `point`, `shift` are canonical.
         """
 
+    def open_extended(self, lde: U32, *, log_rows: int, point: Ext, with_next: bool = False) -> U32:
+        """As `open_columns` of 2^log_rows values on H, given their extension `coset_lde` instead."""
+
     def combine_columns(self, values: U32, *, coefficients: U32) -> U32:
         """Of every row of U32[m, w] the combination with coefficients U32[w, 4]: U32[m, 4]."""
+
+    def combine_extended(self, lde: U32, *, log_rows: int, coefficients: U32) -> U32:
+        """As `combine_columns` of an extension `coset_lde` of 2^log_rows values a column."""
 
     def reduced_opening(self, openings: "Sequence[Opening]") -> U32:
         """Sum of scale * (value - combined(x)) / (point - x), x on 3 * K bit-reversed: U32[m, 4]."""

@@ -48,6 +48,13 @@ def empty(shape: tuple[int, ...]) -> U32:
     return np.asarray(_Holder(_taken(size_bytes) or _fresh(size_bytes), shape))
 
 
+def extensible(rows: int, width: int, log_blowup: int) -> tuple[U32, U32]:
+    """A matrix U32[rows, width], arbitrary, and the memory U32[rows << log_blowup, width] whose last rows it is:
+    room for its low-degree extension, which `coset_lde` may write over it."""
+    memory = empty((rows << log_blowup, width))
+    return memory[-rows:], memory
+
+
 def _taken(size_bytes: int) -> mmap.mmap | None:
     """The smallest kept memory that is large enough and not twice as large, or None."""
     for memory in sorted(_kept, key=len):

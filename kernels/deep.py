@@ -24,9 +24,12 @@ from kernels.fold import bit_reversed_powers, read_only
 from kernels.interleave import load4, prefetch, store4
 from kernels.jit import i64, inline, kernel, reads, u64, writes
 from kernels.lanes import LANES, load, load_first, mul, splat, store, sub
+from kernels.lde import coset_lde
+from kernels.ntt import bit_reversal
 from kernels.threads import Pool
 from kernels.wide import load_wide, mac, mac2, mac2_scalar, reduce, store_wide, sum_wide, zero_wide
 
+I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 _ONE = np.uint32(field.MONTY_R)
@@ -51,7 +54,7 @@ def subgroup(log_rows: int) -> U32:
     return read_only(powers(field.two_adic_generator(log_rows), 1 << log_rows))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def bit_reversed_coset(shift: int, log_rows: int) -> U32:
     """shift * the subgroup of order 2^log_rows, bit-reversed: where row i of a low-degree extension lies."""
     plain = bit_reversed_powers(field.two_adic_generator(log_rows), log_rows).astype(np.uint64)
@@ -209,14 +212,37 @@ def open_columns(pool: Pool, values: U32, *, point: Ext, shift: int = 1, with_ne
     assert rows == 1 << log_rows, f"{rows} rows"
     assert rows >= 2, "rows are summed by twos"
     unshifted = field.ext_scale(field.inverse(shift), point)
-    weights = np.empty((rows, 4), dtype=np.uint64)
-    _scale_rows(
-        inverse_differences(pool, subgroup(log_rows), point=unshifted), subgroup(log_rows), weights, 0, rows
-    )
-    vanishing = field.ext_sub(field.ext_power(unshifted, rows), field.EXT_ONE)
-    factor = field.ext_scale(field.inverse(rows), vanishing)
+    weights, factor = _barycentric(pool, subgroup(log_rows), unshifted)
     points = [weights, np.roll(weights, 1, axis=0)] if with_next else [weights]
     return np.stack([extension.scale_all(_column_sums_of(pool, values, each), factor) for each in points])
+
+
+def open_extended(pool: Pool, lde: U32, *, log_rows: int, point: Ext, with_next: bool = False) -> U32:
+    """As `open_columns` for the columns whose low-degree extension ``lde`` is: its first 2^log_rows rows are
+    their values on 3 H, bit-reversed, and determine them."""
+    unshifted = field.ext_scale(field.inverse(field.GENERATOR), point)
+    weights, factor = _barycentric(pool, bit_reversed_coset(1, log_rows), unshifted)
+    points = [weights, weights[_rows_before(log_rows)]] if with_next else [weights]
+    values = lde[: 1 << log_rows]
+    return np.stack([extension.scale_all(_column_sums_of(pool, values, each), factor) for each in points])
+
+
+@lru_cache(maxsize=4)
+def _rows_before(log_rows: int) -> I64:
+    """Of every row of bit-reversed values on a coset of H, the place of the row before it in natural order."""
+    natural = bit_reversal(log_rows)
+    places: I64 = natural[(natural - 1) % natural.size]
+    places.flags.writeable = False
+    return places
+
+
+def _barycentric(pool: Pool, xs: U32, point: Ext) -> tuple[U64, Ext]:
+    """The weights U64[n, 4] of values on H, whose elements xs are in any order, and the factor of their sum."""
+    rows = xs.size
+    weights = np.empty((rows, 4), dtype=np.uint64)
+    _scale_rows(inverse_differences(pool, xs, point=point), xs, weights, 0, rows)
+    vanishing = field.ext_sub(field.ext_power(point, rows), field.EXT_ONE)
+    return weights, field.ext_scale(field.inverse(rows), vanishing)
 
 
 def _column_sums_of(pool: Pool, values: U32, weights: U64) -> U32:
@@ -244,6 +270,17 @@ def combine_columns(pool: Pool, values: U32, *, coefficients: U32) -> U32:
     out = np.empty((rows, 4), dtype=np.uint32)
     pool.run_ranges(lambda start, stop: _combine(values, planes, out, start, stop), rows, _MIN_CHUNK)
     return out
+
+
+def combine_extended(pool: Pool, lde: U32, *, log_rows: int, coefficients: U32) -> U32:
+    """As `combine_columns` for a low-degree extension of columns of 2^log_rows values.
+
+    The combination is a polynomial of the same degree as each column: its values on the first 2^log_rows
+    rows, which are 3 H bit-reversed, are computed and extended.
+    """
+    combined = combine_columns(pool, lde[: 1 << log_rows], coefficients=coefficients)
+    log_blowup = len(lde).bit_length() - 1 - log_rows
+    return coset_lde(pool, combined, log_blowup=log_blowup, in_shift=field.GENERATOR, bit_reversed=True)
 
 
 @dataclass(frozen=True, kw_only=True)

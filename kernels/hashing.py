@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels import jit, lanes
+from kernels import chain, jit, lanes
 from kernels.field import U32, P, to_monty
 from kernels.lanes import BLOCK, LANES, load_block, load_block_over, splat, store, store_block
 from kernels.permutation import FieldOps, build_permutation
@@ -17,6 +17,7 @@ from kernels.poseidon2 import DIGEST_LEN, RATE_16
 from kernels.threads import Pool
 
 ROWS_A_RANGE = 16 * LANES  # below this a thread costs more than it saves
+_NO_STATES: U32 = np.empty((0, 16), np.uint32)
 
 I64 = npt.NDArray[np.int64]
 
@@ -174,8 +175,11 @@ def hash_tagged(pool: Pool, elements: U32, offsets: I64, tags: U32) -> U32:
     lengths = np.diff(offsets)
     assert (lengths >= 0).all(), "the offsets do not rise"
     capacities = to_monty(np.stack((tags.astype(np.int64), lengths), axis=1))
-    order = np.argsort(lengths, kind="stable")
     out = np.empty((count, DIGEST_LEN), np.uint32)
+    if count <= chain.FEW:
+        chain.chains(pool, elements, offsets, capacities, first=offsets, states=_NO_STATES, out=out)
+        return out
+    order = np.argsort(lengths, kind="stable")
 
     def run(start: int, stop: int) -> None:
         scratch = np.empty(RATE_16 * LANES, np.uint32)

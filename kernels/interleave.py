@@ -128,6 +128,31 @@ load_tile_first = _tile_loader(masked=True)
 
 
 @intrinsic
+def store_rows(typingctx: Any, array: Any, rows: Any, stride: Any, column: Any, elements: Any) -> Any:
+    """The columns from `column` on of the rows `rows[0]`, `rows[1]`, ... from a tuple of 1 to 16 vectors, one a
+    column; rows lie `stride` elements apart. Where a row is named twice, its last lane stays."""
+    if not isinstance(array, types.Array) or array.dtype != types.uint32:
+        return None
+    if not isinstance(rows, types.Array) or rows.dtype != types.int64:
+        return None
+    if {stride, column} != {types.int64} or not isinstance(elements, types.UniTuple):
+        return None
+    if elements.dtype is not lanes.vector or elements.count > lanes.BLOCK:
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        row_data = context.make_array(signature.args[1])(context, builder, args[1]).data
+        offsets = []
+        for j in range(LANES):
+            row = builder.load(builder.gep(row_data, [ir.Constant(code.I64, j)]))
+            offsets.append(builder.add(builder.mul(row, args[2]), args[3]))
+        lanes.ir_store_columns(context, builder, signature.args[0], args[0], offsets, args[4])
+        return context.get_dummy_value()
+
+    return types.void(array, rows, stride, column, elements), codegen
+
+
+@intrinsic
 def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
     """Ask for the cache line of the element `offset` elements after the start of the array's data, which may
     lie beyond its end."""

@@ -17,6 +17,7 @@ from numba.extending import intrinsic as _intrinsic
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 # Numba is half typed: what this module hands out is Any to its users.
+u8 = types.uint8
 u32 = types.uint32
 u64 = types.uint64
 i64 = types.int64

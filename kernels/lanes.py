@@ -333,22 +333,30 @@ def store_block(
         return None
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        columns = _unpack(builder, args[5])
-        offsets = _row_offsets(builder, *args[1:5])
-        for group in range(0, len(columns), LANES):
-            part = columns[group : group + LANES]
-            count = len(part)
-            part += [ir.Constant(_VECTOR, ir.Undefined)] * (LANES - count)
-            narrow = ir.VectorType(code.I32, count)
-            keep = ir.Constant(narrow, list(range(count)))
-            for row, offset in zip(code.transpose(builder, part), offsets, strict=True):
-                start = builder.add(offset, ir.Constant(code.I64, group))
-                pointer = _element_pointer(context, builder, signature.args[0], args[0], start)
-                kept = row if count == LANES else builder.shuffle_vector(row, row, keep)
-                builder.store(kept, builder.bitcast(pointer, narrow.as_pointer()), align=4)
+        ir_store_columns(
+            context, builder, signature.args[0], args[0], _row_offsets(builder, *args[1:5]), args[5]
+        )
         return context.get_dummy_value()
 
     return types.void(array, *where, elements), codegen
+
+
+def ir_store_columns(
+    context: Any, builder: ir.IRBuilder, kind: Any, array: Any, offsets: list[ir.Value], elements: ir.Value
+) -> None:
+    """Lane j of a tuple of vectors to consecutive places from offsets[j] on, in order of the lanes."""
+    columns = _unpack(builder, elements)
+    for group in range(0, len(columns), LANES):
+        part = columns[group : group + LANES]
+        count = len(part)
+        part += [ir.Constant(_VECTOR, ir.Undefined)] * (LANES - count)
+        narrow = ir.VectorType(code.I32, count)
+        keep = ir.Constant(narrow, list(range(count)))
+        for row, offset in zip(code.transpose(builder, part), offsets, strict=True):
+            start = builder.add(offset, ir.Constant(code.I64, group))
+            pointer = _element_pointer(context, builder, kind, array, start)
+            kept = row if count == LANES else builder.shuffle_vector(row, row, keep)
+            builder.store(kept, builder.bitcast(pointer, narrow.as_pointer()), align=4)
 
 
 @intrinsic

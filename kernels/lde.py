@@ -49,17 +49,18 @@ def _write_row(matrix: U32, start: int, count: int, block: U32, at: int) -> None
     jit.writes(1), jit.i64, jit.i64,
 )  # fmt: skip
 def _interpolate_blocks(
-    values: U32, out: U32, table: U32, low_rev: I64, high_rev: I64, block: U32, start: int, stop: int
+    values: U32, out: U32, table: U32, low_source: I64, high_source: I64, block: U32, start: int, stop: int
 ) -> None:
-    """Blocks start..stop of the first pass."""
+    """Blocks start..stop of the first pass: row q of block b is row low_source[q] + high_source[b] of the
+    values. Of `out` it writes the first rows alone, so that the values may be its last."""
     width = values.shape[1]
-    rows = low_rev.size
+    rows = low_source.size
     for b in range(start, stop):
         for column in range(0, width, STRIP):
             count = min(STRIP, width - column)
             stride = (count + LANES - 1) // LANES * LANES
             for q in range(rows):
-                source = low_rev[q] * high_rev.size + high_rev[b]
+                source = low_source[q] + high_source[b]
                 _read_row(values, source * width + column, count, block, q * stride)
             transform_up(block, rows, stride, table)
             for q in range(rows):
@@ -136,8 +137,18 @@ def _scales(log_n: int, log_blowup: int, out_shift: int, in_shift: int) -> U32:
     return table
 
 
-def coset_lde(pool: Pool, values: U32, *, log_blowup: int, out_shift: int = 3, in_shift: int = 1) -> U32:
-    """See `Backend.coset_lde`: U32[n, w] -> U32[n << log_blowup, w]."""
+def coset_lde(
+    pool: Pool,
+    values: U32,
+    *,
+    log_blowup: int,
+    out_shift: int = 3,
+    in_shift: int = 1,
+    bit_reversed: bool = False,
+    out: U32 | None = None,
+) -> U32:
+    """See `Backend.coset_lde`: U32[n, w] -> U32[n << log_blowup, w]. `bit_reversed` values are in that order
+    already."""
     n, width = values.shape
     log_n = n.bit_length() - 1
     assert n == 1 << log_n, f"{n} rows are no power of two"
@@ -145,18 +156,24 @@ def coset_lde(pool: Pool, values: U32, *, log_blowup: int, out_shift: int = 3, i
     assert out_shift % P != 0, "a coset's shift is not zero"
     assert in_shift % P != 0, "a coset's shift is not zero"
     values = np.ascontiguousarray(values)
-    out = buffers.empty((n << log_blowup, width))
+    out = out if out is not None else buffers.empty((n << log_blowup, width))
+    assert out.shape == (n << log_blowup, width), (out.shape, values.shape)
+    assert out.flags.c_contiguous, "the extension's rows follow one another"
+    assert not np.may_share_memory(values, out[:n]), "the first rows are written before all values are read"
     if width == 0:
         return out
     log_low = (log_n + 1) // 2
     low, high = 1 << log_low, 1 << (log_n - log_low)
     forward, backward = roots(log_n, inverted=False), roots(log_n, inverted=True)
     scales = _scales(log_n, log_blowup, out_shift, in_shift)
-    low_rev, high_rev = bit_reversal(log_low), bit_reversal(log_n - log_low)
+    if bit_reversed:
+        low_source, high_source = np.arange(low), low * np.arange(high)
+    else:
+        low_source, high_source = high * bit_reversal(log_low), bit_reversal(log_n - log_low)
 
     def interpolate(start: int, stop: int) -> None:
         block = np.empty(low * STRIP, np.uint32)
-        _interpolate_blocks(values, out, backward, low_rev, high_rev, block, start, stop)
+        _interpolate_blocks(values, out, backward, low_source, high_source, block, start, stop)
 
     def cross(start: int, stop: int) -> None:
         block, local = np.empty(2 * high * STRIP, np.uint32), np.empty(2 * high, np.uint32)

@@ -29,7 +29,9 @@ I64 = npt.NDArray[np.int64]
 
 SHIFT = field.GENERATOR
 _P = np.uint32(field.P)
-_BLOCK = 128  # rows at a time: enough to hide an instruction's dispatch, few enough for the cache
+_BLOCK = (
+    256  # rows at a time: enough to hide an instruction's dispatch, few enough for the second-level cache
+)
 _LINE = 16  # elements of a cache line
 
 _LOAD_LOCAL, _LOAD_NEXT, _LOAD_SELECTOR = int(Code.LOAD_LOCAL), int(Code.LOAD_NEXT), int(Code.LOAD_SELECTOR)

@@ -11,6 +11,8 @@ import numpy as np
 
 from kernels import build
 from kernels.backend import select
+from kernels.cuda.device import compile_ahead
+from kernels.cuda.errors import DeviceError
 from workers.airs.poseidon2 import COLUMNS, STATE_WIDTH, Poseidon2Air
 from workers.stark.parameters import TESTING
 from workers.stark.prover import MIN_LOG_ROWS, prove
@@ -25,6 +27,15 @@ def check() -> None:
     trace = backend.permutation_trace(inputs, out=np.empty((count, COLUMNS), dtype=np.uint32))
     outcome = prove(air, trace, (), TESTING, backend)
     verify(air, outcome.proof, (), parameters=TESTING, log_rows=MIN_LOG_ROWS, backend=backend)
+
+
+def compile_for_gpu() -> None:
+    """The GPU's kernels too, where there is one; what hinders that is said, and the CPU proves all the same."""
+    try:
+        if (device := compile_ahead()) is not None:
+            print(f"kernels for {device} ready", file=sys.stderr)
+    except DeviceError as error:
+        print(f"warning: the GPU's kernels: {error}", file=sys.stderr)
 
 
 def main() -> None:
@@ -42,6 +53,7 @@ def main() -> None:
 
     build.compile_all(progress if cold else None)
     check()
+    compile_for_gpu()
     seconds = time.perf_counter() - started
     directory = build.configure_cache().directory
     print(

@@ -19,6 +19,7 @@ GROUP_BYTES = 3
 DIGEST_ELEMENTS = 8
 DIGEST_BYTES = WORD_BYTES * DIGEST_ELEMENTS
 
+_PADDING = (b"", b"\0\0", b"\0")
 _DIGEST_WORDS = struct.Struct(f"<{DIGEST_ELEMENTS}I")
 
 
@@ -51,24 +52,27 @@ def group_words(data: bytes) -> bytes:
     return bytes(words)
 
 
-def group_words_each(strings: Sequence[bytes]) -> list[bytes]:
-    """`group_words` of each string: one pass over all of them, for there may be thousands of short ones."""
-    lengths = [-(-len(data) // GROUP_BYTES) for data in strings]
-    padded = [data.ljust(length * GROUP_BYTES, b"\0") for data, length in zip(strings, lengths, strict=True)]
-    words = group_words(b"".join(padded))
-    bounds = [WORD_BYTES * end for end in accumulate(lengths, initial=0)]
-    return [words[start:end] for start, end in pairwise(bounds)]
-
-
 def string_words(data: bytes) -> bytes:
     """enc(data): the length, then the bytes."""
     return number_words(len(data)) + group_words(data)
 
 
+def joined_strings(strings: Sequence[bytes]) -> tuple[bytes, list[int]]:
+    """`string_words` of all strings, none longer than 2^24 - 1 bytes, one after the other, and the number of elements
+    of each: one pass, for there may be thousands of short ones."""
+    # A length of three bytes is a group like any other.
+    padded = [
+        len(data).to_bytes(GROUP_BYTES, "little") + data + _PADDING[len(data) % GROUP_BYTES]
+        for data in strings
+    ]
+    return group_words(b"".join(padded)), [len(data) // GROUP_BYTES for data in padded]
+
+
 def string_words_each(strings: Sequence[bytes]) -> list[bytes]:
     """`string_words` of each string."""
-    groups = group_words_each(strings)
-    return [number_words(len(data)) + words for data, words in zip(strings, groups, strict=True)]
+    words, lengths = joined_strings(strings)
+    bounds = [WORD_BYTES * end for end in accumulate(lengths, initial=0)]
+    return [words[start:end] for start, end in pairwise(bounds)]
 
 
 def string_elements(num_bytes: int) -> int:
@@ -79,6 +83,13 @@ def string_elements(num_bytes: int) -> int:
 def is_digest(data: bytes) -> bool:
     """Whether the bytes are 8 canonical elements."""
     return len(data) == DIGEST_BYTES and max(_DIGEST_WORDS.unpack(data)) < P
+
+
+def are_digests(each: Sequence[bytes]) -> bool:
+    """Whether all are digests; thousands are looked at together."""
+    if not set(map(len, each)) <= {DIGEST_BYTES}:
+        return False
+    return bool((np.frombuffer(b"".join(each), dtype="<u4") < P).all())
 
 
 def elements_of(words: bytes) -> U32:

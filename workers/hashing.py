@@ -1,9 +1,11 @@
 """H_t over words: the tagged sponge that every digest of a statement is made with, many at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.backend import Backend, select
 from kernels.field import U32
@@ -26,6 +28,31 @@ def tagged_elements(inputs: Sequence[Input], *, backend: Backend) -> U32:
     np.cumsum(counts, out=offsets[1:])
     tags = np.array([tag for tag, _ in inputs], dtype=np.uint32)
     return backend.hash_tagged(elements_of(b"".join(words for _, words in inputs)), offsets, tags)
+
+
+def hash_strings(columns: Mapping[Tag, Sequence[bytes]], *, backend: Backend) -> list[U32]:
+    """H_t of columns of words of any lengths, all columns as long: each U32[n, 8] in Montgomery form."""
+    lengths = [len(words) // WORD_BYTES for column in columns.values() for words in column]
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    elements = elements_of(b"".join(chain.from_iterable(columns.values())))
+    return _hash_columns(elements, offsets, list(columns), backend)
+
+
+def hash_rows(columns: Mapping[Tag, U32], *, backend: Backend) -> list[U32]:
+    """H_t of the rows of columns U32[n, k] in Montgomery form, k each column's own: each U32[n, 8]."""
+    lengths = [np.full(len(rows), rows.shape[1], dtype=np.int64) for rows in columns.values()]
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), *lengths]).cumsum()
+    elements = np.concatenate([rows.ravel() for rows in columns.values()])
+    return _hash_columns(elements, offsets, list(columns), backend)
+
+
+def _hash_columns(
+    elements: U32, offsets: npt.NDArray[np.int64], tags: Sequence[Tag], backend: Backend
+) -> list[U32]:
+    count = (len(offsets) - 1) // len(tags)
+    digests = backend.hash_tagged(elements, offsets, np.repeat(np.array(tags, dtype=np.uint32), count))
+    return [digests[start : start + count] for start in range(0, len(digests), count)]
 
 
 def tagged_digests(inputs: Sequence[Input], *, backend: Backend) -> list[bytes]:

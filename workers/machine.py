@@ -1,5 +1,6 @@
 """What this machine offers: the CPUs and the memory that this process may really use."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def may_use_gpus(backend: str, *, embedded: bool) -> bool:
+    """Whether workers of that backend compute on GPUs where there are any. `auto` does so on hosts of a cluster, which
+    offer what they can use, and here if the library for it is installed."""
+    if backend == "auto":
+        return not embedded or importlib.util.find_spec("cupy") is not None
+    return backend == "cuda"
 
 
 def memory_bytes() -> int:

@@ -147,6 +147,9 @@ class StartErrorCode(StrEnum):
     RAY_IMPORTED_EARLIER = "ray_imported_earlier"
     TEMPORARY_PATH_TOO_LONG = "temporary_path_too_long"
     WORKER_FAILED = "worker_failed"
+    VERSION_MISMATCH = "version_mismatch"
+    """A host runs other code than this process: its proofs could differ."""
+
     PORT_TAKEN = "port_taken"
     ADDRESS_UNUSABLE = "address_unusable"
 
@@ -178,6 +181,15 @@ class WorkerState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerHome:
+    """Where a worker on a cluster runs: Ray's id of the host, the code there, and when the process began."""
+
+    node_id: str
+    code: str
+    started_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerReady:
     """A worker's first word: its process, what computes, and the seconds until it was warm."""
 
@@ -185,6 +197,8 @@ class WorkerReady:
     backend: str
     backend_reason: str
     startup_s: float
+    adopted: bool = False
+    """It worked for an earlier coordinator already, and is warm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,12 +252,16 @@ class ScaleLimit(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PoolScale:
-    """Workers desired, up now, and allowed (`target`); what limits that (None: nothing does)."""
+    """Workers desired, up now, and allowed (`target`); what limits that (None: nothing does).
+
+    `refused_hosts`: hosts of the cluster that get no workers, each with the reason.
+    """
 
     desired: int
     running: int
     target: int
     limited_by: ScaleLimit | None
+    refused_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

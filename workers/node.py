@@ -6,13 +6,11 @@ can hold a `NodeServer` as well, and the coordinator tells it the report.
 """
 
 import asyncio
-import contextlib
 import errno
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
-import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -23,7 +21,10 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from workers.http_server import HttpServer, Tls, host_allowed
 from workers.messages import (
     FAILURE_TYPES,
     GENERATION_BUCKETS_S,
@@ -31,34 +32,36 @@ from workers.messages import (
     StartError,
     StartErrorCode,
 )
+from workers.node_metrics import NODE_METRICS
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9091
-
-METRICS: dict[str, str] = {
-    "proof_queue_size": "Operations that wait for a proof, in the whole cluster, as last reported.",
-    "proof_worker_up": "1 while the worker's process answers, else 0.",
-    "proof_worker_utilization": "Busy share of the last minute, 0 to 1, by the pool's monotonic clock.",
-    "proof_worker_batches_total": "Batches proved under this worker id.",
-    "proof_worker_device": "Workers that are up and compute on this device.",
-    "proof_failures_total": "Batches that got no proof, by what went wrong.",
-    "proof_generation_seconds": "From request to proof, trace included, by the worker's own clock.",
-    "proof_permutations_total": "Poseidon2 permutations of operations proved.",
-}
-"""Every metric of the endpoint and what it is for; docs and tests read this table."""
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+#: Probes come by address, so these answer whatever Host says.
+PROBES = frozenset({"/health", "/ready"})
 
 
 class NodeServer:
     """Serves one report over HTTP, on the event loop that starts it."""
 
     def __init__(
-        self, report: Callable[[], PoolReport], *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
+        self,
+        report: Callable[[], PoolReport],
+        *,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        allowed_hosts: Collection[str] = LOOPBACK_NAMES,
+        tls: Tls | None = None,
     ) -> None:
-        """`port` 0 takes a free one; `port` tells which once started."""
+        """`port` 0 takes a free one; `port` tells which once started. `allowed_hosts`: names that the Host header may
+        carry, all with "*".
+        """
         self.host = host
         self.port = port
-        self._app = create_app(report)
-        self._server: _Server | None = None
+        names = frozenset(name.lower() for name in allowed_hosts)
+        self._app = HostCheck(create_app(report), allowed_hosts=names)
+        self._tls = tls
+        self._server: HttpServer | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -70,7 +73,7 @@ class NodeServer:
         assert self._task is None, "a server starts once"
         listener = _listen(self.host, self.port)
         self.port = int(listener.getsockname()[1])
-        self._server = _Server(uvicorn.Config(self._app, log_config=None, access_log=False, lifespan="off"))
+        self._server = HttpServer(self._app, tls=self._tls)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         await self._server.listening.wait()
 
@@ -81,6 +84,28 @@ class NodeServer:
         self._server.should_exit = True
         await self._task
         self._server = self._task = None
+
+
+class HostCheck:
+    """ASGI middleware: a page that gave its own name our address (DNS rebinding) reads nothing here; its Host shows."""
+
+    def __init__(self, app: ASGIApp, *, allowed_hosts: Collection[str]) -> None:
+        self._app = app
+        self._allowed = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        app = self._app
+        if scope["path"] not in PROBES and not host_allowed(
+            Headers(scope=scope).get("host", ""), self._allowed
+        ):
+            error = {
+                "code": "host_not_allowed",
+                "message": "the Host header names no allowed host",
+                "detail": {},
+            }
+            app = JSONResponse({"error": error}, status_code=421)
+        await app(scope, receive, send)
 
 
 def create_app(report: Callable[[], PoolReport]) -> FastAPI:
@@ -158,11 +183,11 @@ class ReportCollector(Collector):
             "proof_failures", "error_type", ((name, report.failures.get(name, 0)) for name in FAILURE_TYPES)
         )
         yield CounterMetricFamily(
-            "proof_permutations", METRICS["proof_permutations_total"], value=report.permutations
+            "proof_permutations", NODE_METRICS["proof_permutations_total"].help, value=report.permutations
         )
         yield HistogramMetricFamily(
             "proof_generation_seconds",
-            METRICS["proof_generation_seconds"],
+            NODE_METRICS["proof_generation_seconds"].help,
             buckets=list(
                 zip((*map(str, GENERATION_BUCKETS_S), "+Inf"), report.generation_counts, strict=True)
             ),
@@ -175,37 +200,21 @@ class ReportCollector(Collector):
 
 
 def _gauge(name: str, *, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, METRICS[name], value=value)
+    return GaugeMetricFamily(name, NODE_METRICS[name].help, value=value)
 
 
 def _labelled(name: str, label: str, samples: Iterable[tuple[str, float]]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, METRICS[name], labels=[label])
+    family = GaugeMetricFamily(name, NODE_METRICS[name].help, labels=[label])
     for text, value in samples:
         family.add_metric([text], value)
     return family
 
 
 def _counted(name: str, label: str, samples: Iterable[tuple[str, float]]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, METRICS[f"{name}_total"], labels=[label])
+    family = CounterMetricFamily(name, NODE_METRICS[f"{name}_total"].help, labels=[label])
     for text, value in samples:
         family.add_metric([text], value)
     return family
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that tells when it listens, and leaves signals to the process that it is a part of."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,7 +19,8 @@ from typing import Any
 import structlog
 
 from workers import scaling
-from workers.machine import memory_bytes, usable_cpus
+from workers.lasting import end_strangers, mismatch, name_of
+from workers.machine import may_use_gpus, memory_bytes, usable_cpus
 from workers.member import Member
 from workers.messages import (
     BatchRequest,
@@ -36,7 +37,8 @@ from workers.messages import (
     WorkerState,
 )
 from workers.process import Call, ProcessDied, WorkerProcess, WorkerSpec
-from workers.ray_runtime import RayRuntime
+from workers.ray_runtime import RayRuntime, usable
+from workers.sampling import Stack
 from workers.tally import Tally
 
 _log = structlog.get_logger(__name__)
@@ -95,6 +97,8 @@ class ProofPool:
         self._memory_workers = limit_bytes // config.worker_memory_bytes
         self._owns_runtime = True
         self._slots = 0
+        self._gpus: int | None = None
+        self._refused: tuple[str, ...] = ()
         self._queue_size = 0
         self._stopping = False
         self._notified = False
@@ -112,7 +116,9 @@ class ProofPool:
         self._owns_runtime = not self._runtime.up
         if self._owns_runtime:
             await self._runtime.start()
-        self._slots = await self._runtime.slots()
+        await self._count_slots()
+        if self._runtime.lasting:
+            await self._end_strangers()
         self._cluster_up.set()
         self._fit()
         self._begin(self._keep_cluster())
@@ -129,7 +135,10 @@ class ProofPool:
                 await self._changed.wait()
 
     async def stop(self) -> None:
-        """End every worker, then Ray. Running `prove` calls get `WorkerLost`. Idempotent."""
+        """End every worker, then Ray. Running `prove` calls get `WorkerLost`. Idempotent.
+
+        Lasting workers on a cluster stay, for the coordinator that comes next.
+        """
         self._stopping = True
         for member in self._members.values():
             if member.process is not None:
@@ -155,6 +164,7 @@ class ProofPool:
             running=sum(member.state in _UP for member in self._members.values()),
             target=target,
             limited_by=limited_by,
+            refused_hosts=self._refused,
         )
 
     async def resize(self, desired: int) -> PoolScale:
@@ -175,6 +185,22 @@ class ProofPool:
         if process is None or process.pid is None or process.dead.done():
             raise WorkerLost(worker_id, "it has no process now")
         await process.kill()
+
+    async def sample(self, worker_id: str, duration_s: float) -> dict[Stack, int]:
+        """How often a worker's process met each Python stack within that time; it proves on meanwhile.
+
+        Raises:
+            WorkerLost: no process under that id, or it died or stopped answering.
+        """
+        process = self._process_of(worker_id)
+        if process is None or process.ready is None or process.dead.done():
+            raise WorkerLost(worker_id, "it has no process now")
+        try:
+            return await process.sample(duration_s, timeout_s=duration_s + self._config.unresponsive_s)
+        except ProcessDied as died:
+            raise WorkerLost(worker_id, str(died)) from None
+        except TimeoutError:
+            raise WorkerLost(worker_id, "it does not answer") from None
 
     def set_queue_size(self, queued: int) -> None:
         """What 9091 shows as the cluster's `proof_queue_size`."""
@@ -280,12 +306,14 @@ class ProofPool:
         member.processes += 1
         heart: asyncio.Task[None] | None = None
         try:
-            ready = await process.start(self._spec(member), timeout_s=self._config.start_timeout_s)
+            ready = await process.start(self._spec(member.worker_id), timeout_s=self._config.start_timeout_s)
             _log.info("worker_ready", worker_id=member.worker_id, **asdict(ready))
             self._notify()
             heart = asyncio.create_task(
                 process.heartbeat(
-                    interval_s=self._config.heartbeat_s, unresponsive_s=self._config.unresponsive_s
+                    interval_s=self._config.heartbeat_s,
+                    unresponsive_s=self._config.unresponsive_s,
+                    queue_size=lambda: self._queue_size,
                 )
             )
             await process.end()
@@ -296,23 +324,32 @@ class ProofPool:
         finally:
             if heart is not None:
                 heart.cancel()
-            await process.remove()
+            if self._stopping and self._runtime.lasting:
+                process.leave()
+            else:
+                await process.remove()
         self._notify()
         return process.dead.result()
 
-    def _spec(self, member: Member) -> WorkerSpec:
+    def _spec(self, worker_id: str) -> WorkerSpec:
         config = self._config
         return WorkerSpec(
-            worker_id=member.worker_id,
+            worker_id=worker_id,
             generator=config.generator,
             backend=config.backend,
-            kernel_threads=config.kernel_threads or max(1, usable_cpus() // self._target()[0]),
+            kernel_threads=config.kernel_threads or self._shared_threads(),
+            gpus=1 if self._gpus else 0,
         )
+
+    def _shared_threads(self) -> int | None:
+        """This machine's CPUs shared out; on other hosts each worker finds its own share."""
+        return max(1, usable_cpus() // self._target()[0]) if self._runtime.embedded else None
 
     # --- size and cluster
 
     def _target(self) -> tuple[int, ScaleLimit | None]:
-        return scaling.target(self._desired, slots=self._slots, memory_workers=self._memory_workers)
+        memory_workers = self._memory_workers if self._runtime.embedded else self._slots
+        return scaling.target(self._desired, slots=self._slots, memory_workers=memory_workers)
 
     def _fit(self) -> None:
         """Start or let go workers until as many stay as should."""
@@ -338,10 +375,48 @@ class ProofPool:
             await asyncio.sleep(1.0)
             if not self._runtime.alive():
                 await self._restart_cluster()
-            slots = await self._runtime.slots()
-            if slots != self._slots:
-                self._slots = slots
+            before = self._slots
+            try:
+                await self._count_slots()
+            except self._runtime.ray.exceptions.RayError as error:  # the head is away for a while
+                _log.warning("cluster_silent", reason=str(error))
+            if self._slots != before:
+                _log.info("slots_changed", slots=self._slots, before=before)
                 self._fit()
+
+    async def _count_slots(self) -> None:
+        """How many workers fit now. Where they compute on GPUs there is one worker a card: two that share one would
+        share its memory. Without any card they start all the same, and say why they cannot, or that it is the CPU."""
+        await self._count_hosts()
+        if may_use_gpus(self._config.backend, embedded=self._runtime.embedded):
+            if self._gpus is None or not self._runtime.embedded:
+                self._gpus = await self._runtime.gpus()
+            self._slots = min(self._slots, self._gpus or self._slots)
+
+    async def _count_hosts(self) -> None:
+        """The slots of all hosts; one with other code is told of once."""
+        if self._runtime.embedded or not self._runtime.lasting:
+            self._slots = await self._runtime.slots()
+            return
+        nodes = await self._runtime.nodes()
+        used = usable(nodes)
+        self._slots = sum(node.slots for node in used)
+        refused = tuple(
+            f"{node.address}: {mismatch(node.code or 'unnamed')}" for node in nodes if node not in used
+        )
+        for reason in refused:
+            if reason not in self._refused:
+                _log.error("host_refused", reason=reason)
+        self._refused = refused
+
+    async def _end_strangers(self) -> None:
+        """Workers of an earlier coordinator that this one has no use for hold slots: end them."""
+        namespace = self._runtime.settings.namespace
+        assert namespace is not None, "lasting workers have one"
+        wanted = {name_of(self._spec(f"w-{number}")) for number in scaling.new_numbers((), self._target()[0])}
+        ended = await self._runtime.run(lambda: end_strangers(self._runtime.ray, namespace, wanted))
+        for name in ended:
+            _log.info("stranger_ended", worker=name)
 
     async def _restart_cluster(self) -> None:
         _log.error("cluster_died")

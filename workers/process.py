@@ -8,19 +8,25 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from workers.code_version import code_version
+from workers.lasting import end_on_host, lasting_options, mismatch
 from workers.messages import (
     BatchRequest,
     BatchResult,
     ProverError,
     ProverErrorCode,
     StartError,
+    StartErrorCode,
+    WorkerHome,
     WorkerReady,
     WorkerStatus,
 )
-from workers.ray_runtime import SLOT_RESOURCE, RayRuntime
+from workers.ray_runtime import RayRuntime
+from workers.sampling import Stack
 from workers.worker import THREADS, ProofWorker
 
 Call = asyncio.Future[Any]
@@ -37,7 +43,9 @@ class WorkerSpec:
     worker_id: str
     generator: str
     backend: str
-    kernel_threads: int
+    kernel_threads: int | None
+    gpus: int = 0
+    """GPUs that are the worker's alone; Ray shows it no others (CUDA_VISIBLE_DEVICES)."""
 
 
 class WorkerProcess:
@@ -47,6 +55,7 @@ class WorkerProcess:
         self._runtime = runtime
         self._actor: Any = None  # a Ray actor handle, which has no type
         self._watch: Call | None = None
+        self._home: WorkerHome | None = None
         self.pid: int | None = None
         self.ready: WorkerReady | None = None
         self.status: WorkerStatus | None = None
@@ -66,6 +75,8 @@ class WorkerProcess:
         """
         self._actor = await self._runtime.run(lambda: self._make_actor(spec))
         self.pid = await self._first(_future(self._actor.attach.remote()), timeout_s=timeout_s)
+        if self._runtime.lasting:
+            await self._find_home(timeout_s)
         ready = await self._first(_future(self._actor.prepare.remote()), timeout_s=timeout_s)
         if isinstance(ready, StartError):
             raise ready
@@ -73,6 +84,13 @@ class WorkerProcess:
         self._watch = _future(self._actor.watch.remote())
         self.ready = ready
         return ready
+
+    async def _find_home(self, timeout_s: float) -> None:
+        home = await self._first(_future(self._actor.home.remote()), timeout_s=timeout_s)
+        assert isinstance(home, WorkerHome), "the worker's own answer"
+        self._home = home
+        if home.code != code_version():
+            raise StartError(StartErrorCode.VERSION_MISMATCH, mismatch(home.code))
 
     def prove(self, request: BatchRequest) -> Call:
         """Begin a proof; `proof` waits for it."""
@@ -101,6 +119,17 @@ class WorkerProcess:
         except (ProcessDied, ProverError):
             pass
 
+    async def sample(self, duration_s: float, *, timeout_s: float) -> dict[Stack, int]:
+        """The stacks that the process samples in itself.
+
+        Raises:
+            ProcessDied, TimeoutError: it did not come to say anything.
+        """
+        stacks: dict[Stack, int] = await self._first(
+            _future(self._actor.sample.remote(duration_s)), timeout_s=timeout_s
+        )
+        return stacks
+
     async def end(self) -> str:
         """Wait for the process's death, however it comes to be known; returns the cause."""
         assert self._watch is not None, "start comes first"
@@ -109,12 +138,15 @@ class WorkerProcess:
         self.die("its watch ended")
         return self.dead.result()
 
-    async def heartbeat(self, *, interval_s: float, unresponsive_s: float) -> None:
-        """Ask for the status again and again; a process that does not answer in time is dead."""
+    async def heartbeat(
+        self, *, interval_s: float, unresponsive_s: float, queue_size: Callable[[], int]
+    ) -> None:
+        """Ask for the status again and again; a process that does not answer in time is dead. The worker is told the
+        cluster's queue, which its host's endpoint shows."""
         while not self.dead.done():
             try:
                 self.status = await self._first(
-                    _future(self._actor.status.remote()), timeout_s=unresponsive_s
+                    _future(self._actor.status.remote(queue_size())), timeout_s=unresponsive_s
                 )
                 await asyncio.sleep(interval_s)
             except TimeoutError:
@@ -137,19 +169,30 @@ class WorkerProcess:
         if self._runtime.embedded:
             await self._kill_by_ray()
 
+    def leave(self) -> None:
+        """Leave a lasting worker to the next coordinator."""
+        self.die("it was left to the next coordinator")
+        self._actor = None
+
     async def _kill_by_ray(self) -> None:
-        actor = self._actor
-        if actor is not None and self._runtime.up:
-            await self._runtime.run(lambda: self._runtime.ray.kill(actor, no_restart=True))
+        actor, home, pid = self._actor, self._home, self.pid
+        if actor is None or not self._runtime.up:
+            return
+        await self._runtime.run(lambda: self._runtime.ray.kill(actor, no_restart=True))
+        if home is not None and pid is not None:
+            await self._runtime.run(lambda: end_on_host(self._runtime.ray, home, pid))
 
     def _make_actor(self, spec: WorkerSpec) -> Any:
         actor_class = self._runtime.ray.remote(ProofWorker)
+        lasting = lasting_options(spec, self._runtime.settings.namespace) if self._runtime.lasting else {}
         return actor_class.options(
             num_cpus=0,
-            resources={SLOT_RESOURCE: 1},
+            num_gpus=spec.gpus,
+            resources=self._runtime.slot(),
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=THREADS,
+            **lasting,
         ).remote(
             worker_id=spec.worker_id,
             generator=spec.generator,

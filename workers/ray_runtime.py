@@ -24,17 +24,18 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
+from workers.code_version import code_version
 from workers.messages import StartError, StartErrorCode
 from workers.private_folder import PrivateFolder
 
@@ -44,6 +45,16 @@ SLOT_RESOURCE = "proof_worker"
 """The resource that a node offers once for every worker it can hold."""
 
 LOCAL = "local"
+
+
+_CODE_RESOURCE = "agenc_code_"
+_CODE_SHARE = 0.001
+
+
+def code_resource(version: str) -> str:
+    """The resource that a host offers beside its slots, to say whose code it runs (`code_version`)."""
+    return f"{_CODE_RESOURCE}{version}"
+
 
 _ENVIRONMENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -66,7 +77,9 @@ class RaySettings:
 
     `temporary_parent` None: the system's temporary folder. `environment` is what workers see beside this
     process's own variables. An `address` other than `local` joins a running cluster, whose operator sets its
-    authentication.
+    authentication. A `namespace` makes workers outlive this process: they are named in it, and the next coordinator
+    that joins with the same one takes them over. None: they end with this process. `gpus` of this machine are what Ray
+    may give to workers; None: those that it finds.
     """
 
     slots: int
@@ -75,6 +88,25 @@ class RaySettings:
     temporary_parent: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     address: str = LOCAL
+    namespace: str | None = None
+    gpus: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayNode:
+    """A living host of the cluster. `slots` workers fit on it; `code` is the version that it says it runs, if any."""
+
+    node_id: str
+    address: str
+    slots: int
+    code: str | None
+
+
+def usable(nodes: Sequence[RayNode]) -> list[RayNode]:
+    """The hosts that may hold our workers. Where any host says whose code it runs, only those with ours."""
+    if not any(node.code is not None for node in nodes):
+        return list(nodes)
+    return [node for node in nodes if node.code == code_version()]
 
 
 class RayRuntime:
@@ -87,6 +119,7 @@ class RayRuntime:
         self._folder: PrivateFolder | None = None
         self._core: list[psutil.Process] = []
         self._up = False
+        self._by_code = False
 
     @property
     def ray(self) -> ModuleType:
@@ -141,11 +174,32 @@ class RayRuntime:
         assert self._thread is not None, "the runtime is not started"
         return await asyncio.wrap_future(self._thread.submit(call))
 
+    @property
+    def lasting(self) -> bool:
+        """Whether workers outlive this process, for the next one to take over."""
+        return self.settings.namespace is not None
+
     async def slots(self) -> int:
-        """How many workers the cluster can hold now."""
+        """How many workers the cluster can hold now, on hosts that run this process's code."""
         if self.embedded:
             return self.settings.slots
-        return await self.run(lambda: int(self.ray.cluster_resources().get(SLOT_RESOURCE, 0)))
+        return sum(node.slots for node in usable(await self.nodes()))
+
+    async def nodes(self) -> list[RayNode]:
+        """The living hosts of a cluster that offer slots."""
+        nodes = await self.run(
+            lambda: [node for each in self.ray.nodes() if (node := _node(each)) is not None]
+        )
+        self._by_code = any(node.code is not None for node in nodes)
+        return nodes
+
+    async def gpus(self) -> int:
+        """How many GPUs the cluster has for workers."""
+        return await self.run(lambda: int(self.ray.cluster_resources().get("GPU", 0)))
+
+    def slot(self) -> dict[str, float]:
+        """What a worker takes of a host's resources: it goes only where there is a slot, and our code."""
+        return {SLOT_RESOURCE: 1} | ({code_resource(code_version()): _CODE_SHARE} if self._by_code else {})
 
     def alive(self) -> bool:
         """Whether Ray's own processes still run. False only for an embedded cluster that was started."""
@@ -162,12 +216,13 @@ class RayRuntime:
             with _environment(self.settings.environment):
                 self._start_local(self._folder.path / _RAY_FOLDER)
         else:
-            self._init(address=self.settings.address)
+            self._init(address=self.settings.address, namespace=self.settings.namespace)
 
     def _start_local(self, folder: Path) -> None:
         address = self._init(
             address=LOCAL,
             num_cpus=self.settings.num_cpus,
+            num_gpus=self.settings.gpus,
             resources={SLOT_RESOURCE: self.settings.slots},
             object_store_memory=self.settings.object_store_bytes,
             include_dashboard=False,
@@ -270,6 +325,20 @@ def load_ray(*, embedded: bool = True) -> ModuleType:
     import ray
 
     return ray
+
+
+def _node(described: Mapping[str, Any]) -> RayNode | None:
+    """One entry of `ray.nodes()`, if it is alive and offers slots."""
+    resources = described["Resources"]
+    if not described["Alive"] or SLOT_RESOURCE not in resources:
+        return None
+    codes = [name.removeprefix(_CODE_RESOURCE) for name in resources if name.startswith(_CODE_RESOURCE)]
+    return RayNode(
+        node_id=described["NodeID"],
+        address=described["NodeManagerAddress"],
+        slots=int(resources[SLOT_RESOURCE]),
+        code=codes[0] if codes else None,
+    )
 
 
 def _processes_of(folder: Path) -> list[psutil.Process]:

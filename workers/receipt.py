@@ -35,6 +35,7 @@ from workers.stark.errors import VerificationError
 from workers.stark.parameters import PRODUCTION_NAMES, Parameters, UnknownParametersError, by_name
 from workers.statement import (
     MAX_OPERATIONS,
+    MAX_PARENTS,
     OperationWitness,
     Statement,
     WitnessError,
@@ -89,7 +90,7 @@ class StatementPart(msgspec.Struct, frozen=True, kw_only=True):
     domain: str
     task_id: str
     agent_id: str
-    parents: list[Digest]
+    parents: Annotated[list[Digest], msgspec.Meta(max_length=MAX_PARENTS)]
     constraint_hash: Digest
     output_commitment: Digest
     nullifier: Digest

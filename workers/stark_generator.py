@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 
 from kernels import build
-from kernels.backend import choose
+from kernels.backend import Backend, choose, select
+from kernels.cuda.errors import DeviceMemoryError
 from workers.airs.blinding import SeededBlinding
 from workers.airs.operation_trace import log_rows_for, operation_trace
 from workers.batch_proof import AIR
@@ -51,13 +52,23 @@ class StarkGenerator:
         self.prove(_WARM_UP, lambda: None)
 
     def prove(self, request: BatchRequest, checkpoint: Callable[[], None]) -> BatchResult:
-        """The batch's proof.
+        """The batch's proof. A batch that memory does not hold is the caller's to split; an operation alone, which
+        cannot be split, is proved on the CPU where a device's memory is too small for it.
 
         Raises:
             BatchSizeError: too few or too many operations, or rows.
+            MemoryError: there is not enough of it for so many operations.
             ProverError: the trace is taller than the parameter set's proven bits allow.
             UnknownParametersError: no set has the request's name.
         """
+        try:
+            return self._prove(request, checkpoint, self._backend)
+        except DeviceMemoryError:
+            if len(request.operations) > 1:
+                raise
+        return self._prove(request, checkpoint, select("cpu", self._backend.threads))
+
+    def _prove(self, request: BatchRequest, checkpoint: Callable[[], None], backend: Backend) -> BatchResult:
 
         def clock() -> float:
             # The prover reads its clock at every end of a phase, and has no other place to stop at.
@@ -76,19 +87,21 @@ class StarkGenerator:
             request.domain,
             request.operations,
             blinding=None if seed is None else SeededBlinding(seed),
-            backend=self._backend,
+            backend=backend,
         )
         traced = clock()
-        outcome = prove(AIR, trace.trace, trace.public_values, parameters, self._backend, clock)
+        outcome = prove(
+            AIR, trace.trace, trace.public_values, parameters, backend, clock, memory=trace.memory
+        )
         return BatchResult(
             batch_id=request.batch_id,
             proof=outcome.proof,
             root=trace.root,
-            statements=tuple(statement.statement for statement in trace.statements),
+            statements=trace.statement_digests,
             prove_ms=round((self._clock() - started) * 1000),
             phases={"trace": traced - started, **outcome.phases},
             permutations=trace.operation_rows,
             rows=outcome.rows,
             log_rows=trace.log_rows,
-            backend=self.name,
+            backend=backend.name,
         )

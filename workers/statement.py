@@ -10,21 +10,31 @@ Digests are 32 bytes here, 8 canonical elements of 4 bytes little-endian. The do
 genesis; ids are the UTF-8 bytes that were submitted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from kernels.backend import Backend
+from kernels.field import U32
 from workers.encoding import (
+    WORD_BYTES,
     Tag,
+    are_digests,
     digest_integers,
+    digests_of,
+    elements_of,
     group_words,
-    group_words_each,
     is_digest,
+    joined_strings,
     number_words,
     string_words,
     string_words_each,
 )
-from workers.hashing import Input, default_backend, tagged_digests
+from workers.hashing import default_backend, hash_rows, hash_strings, tagged_digests
+
+I64 = npt.NDArray[np.int64]
 
 MAX_OUTPUT_BYTES = 64 * 1024
 MAX_ID_BYTES = 256
@@ -97,72 +107,140 @@ class Statement:
     binding: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class WitnessWords:
-    """What the digests of many operations are taken of, as words, one entry an operation: `public` is P's
-    input, `output` enc(output)."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WitnessElements:
+    """What the digests of n operations are taken of, in Montgomery form: P's inputs and enc(output) one after the
+    other, those of operation i from `offsets[i]` to `offsets[i + 1]`, salts and secrets U32[n, 8]."""
 
-    public: list[bytes]
-    output: list[bytes]
-    salt: list[bytes]
-    secret: list[bytes]
+    public: U32
+    public_offsets: I64
+    output: U32
+    output_offsets: I64
+    salts: U32
+    secrets: U32
 
     @classmethod
-    def of(cls, domain: bytes, witnesses: Sequence[OperationWitness]) -> "WitnessWords":
+    def of(
+        cls, domain: bytes, witnesses: Sequence[OperationWitness], *, backend: Backend
+    ) -> "WitnessElements":
         """Raises WitnessError if `domain` is empty or too long."""
         _require_id("domain", domain)
+        public = _public_words(domain, [(each.task_id, each.agent_id, each.parents) for each in witnesses])
+        output, lengths = joined_strings([witness.output for witness in witnesses])
         return cls(
-            public=_public_words(domain, [(each.task_id, each.agent_id, each.parents) for each in witnesses]),
-            output=string_words_each([witness.output for witness in witnesses]),
-            salt=group_words_each([witness.salt for witness in witnesses]),
-            secret=group_words_each([witness.secret for witness in witnesses]),
+            public=_converted(b"".join(public), backend),
+            public_offsets=_offsets([len(words) // WORD_BYTES for words in public]),
+            output=_converted(output, backend),
+            output_offsets=_offsets(lengths),
+            salts=_secret_rows([witness.salt for witness in witnesses]),
+            secrets=_secret_rows([witness.secret for witness in witnesses]),
         )
 
 
+def _converted(words: bytes, backend: Backend) -> U32:
+    return backend.to_montgomery(np.frombuffer(words, dtype="<u4"))
+
+
+def _offsets(lengths: Sequence[int]) -> I64:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Commitments:
+    """C and O of many outputs, U32[n, 8] each in Montgomery form: what can be hashed before parents are known."""
+
+    constraints: U32
+    outputs: U32
+
+    def digests(self) -> list[bytes]:
+        """The output commitments O, 32 bytes each."""
+        return digests_of(self.outputs)
+
+    def take(self, places: Sequence[int]) -> "Commitments":
+        """Those of some of the outputs."""
+        chosen = np.array(places, dtype=np.int64)
+        return Commitments(constraints=self.constraints[chosen], outputs=self.outputs[chosen])
+
+
+def commit_outputs(
+    outputs: Sequence[bytes], salts: Sequence[bytes], *, backend: Backend | None = None
+) -> Commitments:
+    """C and O of many outputs, at least one, with a salt each.
+
+    Raises:
+        WitnessError: an output or a salt is out of bounds.
+    """
+    for output, salt in zip(outputs, salts, strict=True):
+        if len(output) > MAX_OUTPUT_BYTES:
+            raise OutputTooLargeError(len(output))
+        if len(salt) != SECRET_BYTES:
+            raise WitnessError("salt", f"{len(salt)} bytes where {SECRET_BYTES} are needed")
+    backend = backend if backend is not None else default_backend()
+    (constraints,) = hash_strings({Tag.CONSTRAINT: string_words_each(outputs)}, backend=backend)
+    (committed,) = hash_rows({Tag.OUTPUT: np.hstack((constraints, _secret_rows(salts)))}, backend=backend)
+    return Commitments(constraints=constraints, outputs=committed)
+
+
 def compute_statements(
-    domain: bytes, witnesses: Sequence[OperationWitness], *, backend: Backend | None = None
+    domain: bytes,
+    witnesses: Sequence[OperationWitness],
+    *,
+    commitments: Commitments | None = None,
+    backend: Backend | None = None,
 ) -> list[Statement]:
-    """The statements of many operations, hashed together.
+    """The statements of many operations, hashed together; digests stay field elements until they are all there.
+
+    Args:
+        domain: the chain's name and genesis.
+        witnesses: the operations.
+        commitments: C and O of their outputs, where they are known already.
+        backend: what hashes.
 
     Raises:
         WitnessError: `domain` is empty or too long.
     """
-    words = WitnessWords.of(domain, witnesses)
+    _require_id("domain", domain)
     if not witnesses:
         return []
     backend = backend if backend is not None else default_backend()
-    publics, constraints, keys = _hash_together(
-        {Tag.PUBLIC: words.public, Tag.CONSTRAINT: words.output, Tag.KEY: words.secret}, backend
+    if commitments is None:
+        commitments = commit_outputs(
+            [witness.output for witness in witnesses],
+            [witness.salt for witness in witnesses],
+            backend=backend,
+        )
+    constraints, outputs = commitments.constraints, commitments.outputs
+    words = _public_words(domain, [(each.task_id, each.agent_id, each.parents) for each in witnesses])
+    (publics,) = hash_strings({Tag.PUBLIC: words}, backend=backend)
+    secrets = _secret_rows([witness.secret for witness in witnesses])
+    keys, nullifiers = hash_rows(
+        {Tag.KEY: secrets, Tag.NULLIFIER: np.hstack((publics, secrets))}, backend=backend
     )
-    outputs, nullifiers = _hash_together(
+    statements, bindings = hash_rows(
         {
-            Tag.OUTPUT: joined(constraints, words.salt),
-            Tag.NULLIFIER: joined(publics, words.secret),
+            Tag.STATEMENT: np.hstack((publics, nullifiers, keys, constraints, outputs)),
+            Tag.BINDING: np.hstack((publics, outputs)),
         },
-        backend,
-    )
-    statements, bindings = _hash_together(
-        {
-            Tag.STATEMENT: joined(publics, nullifiers, keys, constraints, outputs),
-            Tag.BINDING: joined(publics, outputs),
-        },
-        backend,
+        backend=backend,
     )
     columns = (publics, constraints, outputs, nullifiers, keys, statements, bindings)
-    return [Statement(*digests) for digests in zip(*columns, strict=True)]
+    return list(map(Statement, *map(digests_of, columns)))
 
 
-def joined(*columns: list[bytes]) -> list[bytes]:
-    """Words of several columns, concatenated operation by operation."""
-    return [b"".join(parts) for parts in zip(*columns, strict=True)]
+def statements_of(
+    *, publics: U32, constraints: U32, outputs: U32, nullifiers: U32, keys: U32, statements: U32
+) -> list[Statement]:
+    """The statements whose digests these are, U32[n, 8] each in Montgomery form; bindings are hashed."""
+    (bindings,) = hash_rows({Tag.BINDING: np.hstack((publics, outputs))}, backend=default_backend())
+    columns = (publics, constraints, outputs, nullifiers, keys, statements, bindings)
+    return list(map(Statement, *map(digests_of, columns)))
 
 
-def _hash_together(columns: Mapping[Tag, list[bytes]], backend: Backend) -> list[list[bytes]]:
-    """Each column's digests under its tag; all columns have the same length."""
-    inputs: list[Input] = [(tag, words) for tag, column in columns.items() for words in column]
-    digests = tagged_digests(inputs, backend=backend)
-    count = len(digests) // len(columns)
-    return [digests[start : start + count] for start in range(0, len(digests), count)]
+def _secret_rows(secrets: Sequence[bytes]) -> U32:
+    """Salts or secrets of 24 bytes as elements, U32[n, 8]."""
+    return elements_of(group_words(b"".join(secrets))).reshape(len(secrets), -1)
 
 
 def agent_key(secret: bytes) -> bytes:
@@ -177,34 +255,6 @@ def constraint_hash(output: bytes) -> bytes:
     if len(output) > MAX_OUTPUT_BYTES:
         raise OutputTooLargeError(len(output))
     return _digest(Tag.CONSTRAINT, string_words(output))
-
-
-def output_commitments(
-    outputs: Sequence[tuple[bytes, bytes]], *, backend: Backend | None = None
-) -> list[bytes]:
-    """O of many (output, salt) pairs, before the parents are known: what children in the same call build on.
-
-    Raises:
-        WitnessError: an output or a salt is out of bounds.
-    """
-    for output, salt in outputs:
-        if len(output) > MAX_OUTPUT_BYTES:
-            raise OutputTooLargeError(len(output))
-        if len(salt) != SECRET_BYTES:
-            raise WitnessError("salt", f"{len(salt)} bytes where {SECRET_BYTES} are needed")
-    if not outputs:
-        return []
-    backend = backend if backend is not None else default_backend()
-    constraints = tagged_digests(
-        [(Tag.CONSTRAINT, string_words(output)) for output, _ in outputs], backend=backend
-    )
-    return tagged_digests(
-        [
-            (Tag.OUTPUT, constraint + group_words(salt))
-            for constraint, (_, salt) in zip(constraints, outputs, strict=True)
-        ],
-        backend=backend,
-    )
 
 
 def public_digests(domain: bytes, operations: Sequence[tuple[bytes, bytes, Sequence[bytes]]]) -> list[bytes]:
@@ -254,8 +304,8 @@ def batch_root(statements: Sequence[bytes]) -> bytes:
     """The root of a batch of statement digests S, in order."""
     if not 1 <= len(statements) <= MAX_OPERATIONS:
         raise WitnessError("statements", f"{len(statements)} of them, 1 to {MAX_OPERATIONS} are allowed")
-    for statement in statements:
-        _require_digest("statements", statement)
+    if not are_digests(statements):
+        raise WitnessError("statements", "one is not a digest of 8 canonical elements")
     return _digest(Tag.ROOT, b"".join(statements))
 
 

@@ -13,10 +13,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 import psutil
 
+from workers import node_folder, sampling
+from workers.code_version import code_version
 from workers.generator import Generator, make_generator
+from workers.machine import usable_cpus
 from workers.messages import (
     BatchRequest,
     BatchResult,
@@ -24,15 +28,20 @@ from workers.messages import (
     ProverErrorCode,
     StartError,
     StartErrorCode,
+    WorkerHome,
     WorkerReady,
     WorkerStatus,
 )
+from workers.node_folder import WorkerRecord
+from workers.sampling import Stack
+from workers.tally import Tally, Utilization
 
-THREADS = 4
-"""Calls at once: a proof, `watch` for the actor's whole life, `status`, `cancel`."""
+THREADS = 5
+"""Calls at once: a proof, `watch` for the actor's whole life, `status`, `cancel`, `sample`."""
 
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_GIVE_UP_S = 30.0  # a phase of the largest proof takes less
 
 
 class _Cancelled(Exception):
@@ -42,20 +51,25 @@ class _Cancelled(Exception):
 class ProofWorker:
     """One worker. `attach` and `prepare` first; then `prove` one batch at a time, the rest at any time."""
 
-    def __init__(self, *, worker_id: str, generator: str, backend: str, kernel_threads: int) -> None:
+    def __init__(self, *, worker_id: str, generator: str, backend: str, kernel_threads: int | None) -> None:
+        """`kernel_threads` None: this host's CPUs, shared out among its workers."""
         self._worker_id = worker_id
+        threads = kernel_threads or max(1, usable_cpus() // node_folder.node_slots())
         self._make: Callable[[], Generator] = lambda: make_generator(
-            generator, backend=backend, kernel_threads=kernel_threads
+            generator, backend=backend, kernel_threads=threads
         )
         self._generator: Generator | None = None
+        self._ready: WorkerReady | None = None
         self._proving = threading.Lock()
         self._busy_since: float | None = None
         self._batch_id: str | None = None
         self._cancelled: str | None = None
         self._batches = 0
         self._failures = 0
-        self._permutations = 0
         self._last_error: str | None = None
+        self._tally = Tally()
+        self._use = Utilization(time.monotonic())
+        self._accounting = threading.Lock()
 
     def attach(self) -> int:
         """Tie this process's life to its parent's, Ray's raylet; returns its id, so that the pool can end it.
@@ -66,20 +80,43 @@ class ProofWorker:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         return os.getpid()
 
+    def home(self) -> WorkerHome:
+        """On which host of the cluster this process runs, and whose code."""
+        import ray
+
+        return WorkerHome(
+            node_id=ray.get_runtime_context().get_node_id(),
+            code=code_version(),
+            started_s=psutil.Process().create_time(),
+        )
+
     def prepare(self) -> WorkerReady | StartError:
-        """Load the prover and make one small proof, so that the first batch does not wait for kernels."""
+        """Load the prover and make one small proof, so that the first batch does not wait for kernels.
+
+        A worker that an earlier coordinator left behind is warm; what it still proves for that one is given up.
+        """
+        if self._ready is not None:
+            return self._come_back(self._ready)
         started = time.perf_counter()
         try:
             self._generator = self._make()
             self._generator.warm()
         except Exception as error:
             return StartError(StartErrorCode.WORKER_FAILED, _describe(error))
-        return WorkerReady(
+        self._ready = WorkerReady(
             pid=os.getpid(),
             backend=self._generator.name,
             backend_reason=self._generator.reason,
             startup_s=time.perf_counter() - started,
         )
+        return self._ready
+
+    def _come_back(self, ready: WorkerReady) -> WorkerReady | StartError:
+        self._cancelled = self._batch_id
+        if not self._proving.acquire(timeout=_GIVE_UP_S):
+            return StartError(StartErrorCode.WORKER_FAILED, f"it does not give {self._batch_id} up")
+        self._proving.release()
+        return replace(ready, adopted=True)
 
     def prove(self, request: BatchRequest) -> BatchResult | ProverError:
         """The batch's proof, or why there is none."""
@@ -88,18 +125,23 @@ class ProofWorker:
         assert alone, "a worker proves one batch at a time"
         self._batch_id = request.batch_id
         self._busy_since = time.perf_counter()
+        with self._accounting:
+            self._use.begin(time.monotonic())
         try:
             result = self._generator.prove(request, self._checkpoint)
         except Exception as error:
             self._failures += 1
             failure = as_prover_error(error)
             self._last_error = str(failure)
+            self._tally.failed(failure)
             return failure
         else:
             self._batches += 1
-            self._permutations += result.permutations
+            self._tally.proved(result)
             return result
         finally:
+            with self._accounting:
+                self._use.end(time.monotonic())
             self._busy_since = self._batch_id = self._cancelled = None
             self._proving.release()
 
@@ -108,19 +150,49 @@ class ProofWorker:
         if self._batch_id == batch_id:
             self._cancelled = batch_id
 
-    def status(self) -> WorkerStatus:
-        """The heartbeat; answers while proving."""
+    def status(self, queue_size: int = 0) -> WorkerStatus:
+        """The heartbeat; answers while proving. `queue_size`: the cluster's, for this host's endpoint to show."""
         busy_since = self._busy_since
-        return WorkerStatus(
+        status = WorkerStatus(
             pid=os.getpid(),
             busy_s=None if busy_since is None else time.perf_counter() - busy_since,
             batch_id=self._batch_id,
             batches=self._batches,
             failures=self._failures,
-            permutations=self._permutations,
+            permutations=self._tally.permutations,
             last_error=self._last_error,
             rss_bytes=psutil.Process().memory_info().rss,
         )
+        if self._ready is not None and (folder := node_folder.folder()) is not None:
+            node_folder.write(folder, self._record(self._ready, status, queue_size))
+        return status
+
+    def _record(self, ready: WorkerReady, status: WorkerStatus, queue_size: int) -> WorkerRecord:
+        with self._accounting:
+            utilization = self._use.share(time.monotonic())
+        return WorkerRecord(
+            worker_id=self._worker_id,
+            pid=status.pid,
+            started_s=psutil.Process().create_time(),
+            backend=ready.backend,
+            batch_id=status.batch_id,
+            busy_s=status.busy_s,
+            batches=status.batches,
+            failures=status.failures,
+            permutations=status.permutations,
+            utilization=utilization,
+            startup_s=ready.startup_s,
+            rss_bytes=status.rss_bytes,
+            last_error=status.last_error,
+            queue_size=queue_size,
+            failures_by_type=dict(self._tally.failures),
+            generation_counts=self._tally.generation_counts,
+            generation_sum_s=self._tally.generation_sum_s,
+        )
+
+    def sample(self, duration_s: float) -> dict[Stack, int]:
+        """The stacks of this process's threads over that time: the profile where no debugger may attach."""
+        return sampling.sample(duration_s)
 
     def watch(self) -> None:
         """Never returns: a caller that waits for it learns of this process's death within milliseconds."""

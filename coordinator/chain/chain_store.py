@@ -95,11 +95,15 @@ def _create(connection: sqlite3.Connection) -> None:
     create_ledger(connection)
 
 
+def _add_head(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE genesis ADD COLUMN head_slot INTEGER NOT NULL DEFAULT 0")
+
+
 class ChainStore:
     """The file. Every method is one transaction; the caller sees to their order."""
 
     def __init__(self, path: Path) -> None:
-        self.database = Database(path, migrations=(_create,))
+        self.database = Database(path, migrations=(_create, _add_head))
 
     def close(self) -> None:
         self.database.close()
@@ -112,7 +116,7 @@ class ChainStore:
                 return Genesis(row[0], row[1], row[2], frozenset(json.loads(row[3])))
             accepted = json.dumps(sorted(new.accepted))
             connection.execute(
-                "INSERT INTO genesis VALUES (?, ?, ?, ?, 0)",
+                "INSERT INTO genesis VALUES (?, ?, ?, ?, 0, 0)",
                 (new.genesis, new.genesis_ms, new.slot_ms, accepted),
             )
         return new
@@ -184,13 +188,26 @@ class ChainStore:
                 (refusal.code, json.dumps(refusal.indices), refusal.detail, name),
             )
 
-    def expire(self, slot: int) -> None:
-        """Ends every waiting transaction that was valid only before `slot`."""
+    def head_slot(self) -> int:
+        """The highest slot that something on chain may have been judged by; see `reach`."""
+        with self.database.read() as connection:
+            return int(connection.execute("SELECT head_slot FROM genesis").fetchone()[0])
+
+    def reach(self, slot: int, *, confirmation_slots: int) -> None:
+        """The chain has come to `slot`: waiting transactions that were valid only before it end. The slot is kept
+        while it decides whether something is confirmed; what was called confirmed must not cease to be so because a
+        clock that was set back begins anew.
+        """
         with self.database.write() as connection:
             connection.execute(
                 "UPDATE transactions SET status = 'expired', slot = valid_until_slot + 1, body = NULL"
                 " WHERE status = 'pending' AND valid_until_slot < ?",
                 (slot,),
+            )
+            connection.execute(
+                "UPDATE genesis SET head_slot = ? WHERE head_slot < ? AND EXISTS (SELECT 1 FROM transactions"
+                " WHERE status = 'included' AND slot > head_slot - ?)",
+                (slot, slot, confirmation_slots),
             )
 
     def reorged_slot(self) -> int:

@@ -84,6 +84,7 @@ class LocalChain:
             try:
                 self._genesis = self._store.genesis(new)
                 _require_match(self._genesis, new)
+                self._highest_slot = self._store.head_slot()
             except BaseException:
                 self._store.close()
                 raise
@@ -98,6 +99,11 @@ class LocalChain:
         derived = (self._clock_ms() - self._genesis.genesis_ms) // self._genesis.slot_ms
         self._highest_slot = max(self._highest_slot, derived)
         return self._highest_slot
+
+    def set_faults(self, faults: FaultPlan) -> None:
+        """Puts other faults on demand in the place of those there are; times still count from the chain's start."""
+        with self._lock:
+            self._faults = faults
 
     def connection(self) -> ConnectionStatus:
         """Disconnected in an outage; degraded in a delay, or while inclusion takes 3 slots and more."""
@@ -200,7 +206,7 @@ class LocalChain:
             self._execute(name, due_slot)
         while reorgs:
             self._reorg(reorgs.pop(0).slot)
-        self._store.expire(now)
+        self._store.reach(now, confirmation_slots=self._confirmation_slots)
         return now
 
     def _execute(self, name: str, slot: int) -> None:

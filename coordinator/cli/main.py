@@ -7,7 +7,25 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import bench, doctor, prove, run, statement, up, verify
+from coordinator.cli import (
+    agents,
+    backup,
+    bench,
+    config,
+    doctor,
+    log,
+    ops,
+    prove,
+    replay_batch,
+    run,
+    simulate,
+    statement,
+    token,
+    top,
+    up,
+    verify,
+    worker,
+)
 from coordinator.cli.errors import BAD_INPUT, INTERRUPTED, CliError
 
 app = typer.Typer(
@@ -20,12 +38,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("up")(up.up)
+app.command("worker")(worker.worker)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
 app.command("prove")(prove.prove)
+app.command("replay-batch")(replay_batch.replay_batch)
 app.command("statement")(statement.statement)
 app.command("doctor")(doctor.doctor)
+app.command("simulate")(simulate.simulate)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.command("top")(top.top)
+app.add_typer(ops.app, name="ops")
+app.add_typer(agents.app, name="agents")
 app.add_typer(bench.app, name="bench")
+app.add_typer(config.app, name="config")
+app.add_typer(token.app, name="token")
+app.add_typer(log.app, name="log")
 
 
 def _print_version(wanted: bool) -> None:

@@ -62,14 +62,15 @@ def prove(
 def _prove_poseidon2(
     seed: int, *, log_rows: int, per_row: int, known: "Parameters", backend: "Backend"
 ) -> "ProveOutcome":
-    from coordinator.cli.shapes import benchmark_air, benchmark_trace
+    from coordinator.cli.shapes import benchmark_air, benchmark_inputs, fill_trace
     from workers.stark.prover import prove as prove_trace
 
     if not 0 <= seed <= MAX_SEED:
         raise CliError(f"--seed {seed}: expected 0 to 2^64 - 1")
     statement = benchmark_air("poseidon2", log_rows=log_rows, per_row=per_row)
-    trace = benchmark_trace(statement, seed=seed, log_rows=log_rows, backend=backend)
-    return prove_trace(statement, trace, [], parameters=known, backend=backend)
+    inputs = benchmark_inputs(seed=seed, count=per_row << log_rows)
+    trace, memory = fill_trace(statement, inputs, backend=backend)
+    return prove_trace(statement, trace, [], parameters=known, backend=backend, memory=memory)
 
 
 def _prove_operations(
@@ -101,4 +102,11 @@ def _prove_operations(
         )
     except BatchSizeError as error:
         raise CliError(f"--case {case}: {error}") from None
-    return prove_trace(OperationAir(), built.trace, built.public_values, parameters=known, backend=backend)
+    return prove_trace(
+        OperationAir(),
+        built.trace,
+        built.public_values,
+        parameters=known,
+        backend=backend,
+        memory=built.memory,
+    )

@@ -13,27 +13,30 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-import uvicorn
-from fastapi import FastAPI
 
 from coordinator.chain.faults import FaultPlan
 from coordinator.cli.errors import CliError
 from coordinator.http.app import create_app
-from coordinator.http.auth import OperatorTokens
 from coordinator.service import Service
 from coordinator.settings import Settings
+from coordinator.shell.machine import Machine
+from coordinator.tls import tls_of
+from coordinator.tokens import OperatorTokens
+from workers.http_server import HttpServer
 
 ENDPOINTS_FILE = "endpoints.json"
 #: Open requests (event streams, long polls) are cut after this long once the server is told to stop.
 GRACE_S = 3
 
 
-async def serve(settings: Settings, plan: FaultPlan, tasks: Mapping[str, bytes]) -> None:
-    """Opens the service, serves it until a signal, and closes it whatever happened."""
+async def serve(
+    settings: Settings, plan: FaultPlan, tasks: Mapping[str, bytes], *, machine: Machine | None = None
+) -> None:
+    """Opens the service, serves it until a signal, and closes it whatever happened. `machine` None: the real one."""
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
     with contextlib.closing(_listen(settings.text("admin.host"), settings.integer("admin.port"))) as listener:
-        opening = Service.open(settings, faults=plan, chain_tasks=tasks, clock_ms=_clock_ms)
+        opening = Service.open(settings, faults=plan, chain_tasks=tasks, clock_ms=_clock_ms, machine=machine)
         service = await _unless(stopping, opening)
         if service is None:
             return
@@ -41,7 +44,8 @@ async def serve(settings: Settings, plan: FaultPlan, tasks: Mapping[str, bytes])
             stopping
         )  # Ray has put handlers of its own in their place, which print a crash report
         try:
-            server = _Server(create_app(service, operators=_operators(settings)))
+            app = create_app(service, operators=_operators(settings))
+            server = HttpServer(app, tls=tls_of(settings), grace_s=GRACE_S)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             await server.listening.wait()
             with _announced(settings, listener, workers_port=service.parts.node.port):
@@ -67,26 +71,6 @@ def _operators(settings: Settings) -> OperatorTokens:
 
 def _clock_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: it would end the process before the service has closed."""
-
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_S
-            )
-        )
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -128,9 +112,10 @@ def _announced(settings: Settings, listener: socket.socket, *, workers_port: int
     """Says where the server answers, to people on standard output and to programs in the data folder."""
     host = settings.text("admin.host")
     shown = f"[{host}]" if ":" in host else host
+    scheme = "http" if tls_of(settings) is None else "https"
     endpoints = {
-        "url": f"http://{shown}:{listener.getsockname()[1]}",
-        "workers_url": f"http://{shown}:{workers_port}",
+        "url": f"{scheme}://{shown}:{listener.getsockname()[1]}",
+        "workers_url": f"{scheme}://{shown}:{workers_port}",
         "pid": os.getpid(),
     }
     path = Path(settings.text("data_dir")) / ENDPOINTS_FILE

@@ -14,6 +14,8 @@ MAX_PROOF_BYTES = 64 * 2**20
 MIN_LOG_ROWS = 3
 MAX_LOG_ROWS = 22
 MAX_PER_ROW = 8
+LOG_BLOWUP = 1
+"""That of every parameter set."""
 
 
 def benchmark_air(name: str, *, log_rows: int, per_row: int) -> "Poseidon2Air":
@@ -62,16 +64,13 @@ def benchmark_inputs(*, seed: int, count: int) -> "U32":
     return to_monty(words).reshape(count, STATE_WIDTH)
 
 
-def fill_trace(air: "Poseidon2Air", inputs: "U32", *, backend: "Backend") -> "U32":
-    """The trace U32[len(inputs) / air.per_row, air.width] of these permutations."""
-    from kernels import buffers
-    from workers.airs.poseidon2 import COLUMNS
-
-    # Side by side in a row and row by row, permutations follow one another in memory.
-    backend.permutation_trace(inputs, out=(trace := buffers.empty((len(inputs), COLUMNS))))
-    return trace.reshape(-1, air.width)
+def fill_trace(air: "Poseidon2Air", inputs: "U32", *, backend: "Backend") -> "tuple[U32, U32 | None]":
+    """The trace U32[len(inputs) / air.per_row, air.width] of these permutations, made where the backend computes,
+    and the memory that it and its extension may share (`workers.stark.prover.prove`)."""
+    trace, memory = backend.new_trace(len(inputs) // air.per_row, air.width, log_blowup=LOG_BLOWUP)
+    return backend.permutation_trace(inputs, out=trace), memory
 
 
 def benchmark_trace(air: "Poseidon2Air", *, seed: int, log_rows: int, backend: "Backend") -> "U32":
     """The deterministic trace U32[2^log_rows, air.width], Montgomery form."""
-    return fill_trace(air, benchmark_inputs(seed=seed, count=air.per_row << log_rows), backend=backend)
+    return fill_trace(air, benchmark_inputs(seed=seed, count=air.per_row << log_rows), backend=backend)[0]

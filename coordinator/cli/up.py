@@ -1,7 +1,6 @@
 """`agenc up`: the server, until Ctrl-C or SIGTERM."""
 
 import asyncio
-import ipaddress
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from coordinator.cli import exposure
 from coordinator.cli.errors import CliError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 PARENT_CHECK_S = 0.5
+#: `log.format` as `logs.configure` takes it.
+_CONSOLE = {"auto": None, "json": False, "console": True}
 
 
 def up(
@@ -32,6 +34,18 @@ def up(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the log and the chain; data/.")] = None,
     env: Annotated[str, typer.Option(help="The profile: dev, staging or prod.")] = "dev",
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate chain (PEM): both ports speak HTTPS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    allow_plain_http: Annotated[
+        bool,
+        typer.Option("--allow-plain-http", help="Serve other hosts without TLS: a proxy protects the line."),
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster for the proof workers: HOST:PORT, or auto; else one of its own."),
+    ] = None,
     faults: Annotated[Path | None, typer.Option(hidden=True, help="Faults on demand, a JSON file.")] = None,
     parent_pid: Annotated[int | None, typer.Option(hidden=True, help="Stop when it is gone.")] = None,
 ) -> None:
@@ -42,12 +56,24 @@ def up(
     from coordinator.store.errors import StoreError
     from workers.messages import StartError
 
-    settings = _settings(env, host=host, port=port, workers_port=workers_port, data_dir=data_dir)
+    settings = _settings(
+        env,
+        {
+            "AGENC_ADMIN_HOST": host,
+            "AGENC_ADMIN_PORT": port,
+            "AGENC_ADMIN_WORKERS_PORT": workers_port,
+            "AGENC_ADMIN_TLS_CERT": tls_cert,
+            "AGENC_ADMIN_TLS_KEY": tls_key,
+            "AGENC_ADMIN_ALLOW_PLAIN_HTTP": "true" if allow_plain_http else None,
+            "AGENC_DATA_DIR": data_dir,
+            "AGENC_RAY_ADDRESS": ray_address,
+        },
+    )
     plan, tasks = _read_faults(faults)
-    _require_token_off_loopback(settings)
+    exposure.require_safe(settings)
     for problem in settings.problems:
         typer.echo(f"agenc: {problem}", err=True)
-    logs.configure(settings.text("log.level"))
+    logs.configure(settings.text("log.level"), console=_CONSOLE[settings.text("log.format")])
     if parent_pid is not None:
         _stop_with(parent_pid)
     try:
@@ -56,46 +82,15 @@ def up(
         raise CliError(str(error)) from None
 
 
-def _settings(
-    env: str, *, host: str | None, port: int | None, workers_port: int | None, data_dir: Path | None
-) -> "Settings":
+def _settings(env: str, options: Mapping[str, object | None]) -> "Settings":
     """The settings with the options on top: an option is written where an environment variable would be."""
     from coordinator.settings import Settings, SettingsError, default_config_dir
 
-    options: Mapping[str, object | None] = {
-        "AGENC_ADMIN_HOST": host,
-        "AGENC_ADMIN_PORT": port,
-        "AGENC_ADMIN_WORKERS_PORT": workers_port,
-        "AGENC_DATA_DIR": data_dir,
-    }
     given = {name: str(value) for name, value in options.items() if value is not None}
     try:
         return Settings.load(env, default_config_dir(), os.environ | given)
     except SettingsError as error:
         raise CliError("; ".join(error.problems)) from None
-
-
-def _require_token_off_loopback(settings: "Settings") -> None:
-    """A server that others can reach needs a token that the operator chose, not one made at its start."""
-    from coordinator.http.auth import TOKENS_FILE
-
-    host = settings.text("admin.host")
-    if _is_loopback(host) or settings.optional_text("admin.token") is not None:
-        return
-    if (Path(settings.text("data_dir")) / TOKENS_FILE).is_file():
-        return
-    raise CliError(
-        f"--host {host}: others could reach the admin API; set AGENC_ADMIN_TOKEN or listen on 127.0.0.1"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _FaultsFile(msgspec.Struct, forbid_unknown_fields=True):

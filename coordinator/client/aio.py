@@ -1,6 +1,7 @@
 """The asynchronous client."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,20 +21,25 @@ from coordinator.answers import (
     TaskAnswer,
 )
 from coordinator.answers_admin import (
+    AgentLine,
     ConfigAnswer,
     ConfigChange,
     EmergencyAnswer,
     HealthAnswer,
+    OperationDetail,
     Scalar,
     StaleAnswer,
     StatusAnswer,
+    TimelineAnswer,
     WorkersAnswer,
 )
+from coordinator.answers_console import ConsoleAnswer
 from coordinator.client import calls
 from coordinator.client.calls import MAX_WAIT_S, Call
 from coordinator.client.errors import Unreachable, WaitTimeout
 from coordinator.client.events import ServerEvent, parse_event
 from coordinator.client.retry import RETRY_STATUSES, RetryPolicy
+from coordinator.client.trust import trusted
 from coordinator.core.states import OperationState
 from coordinator.submission import OperationBody
 
@@ -57,10 +63,14 @@ class AsyncClient:
         token: str | None = None,
         retry: RetryPolicy | None = None,
         timeout_s: float = TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        """`tls`: whom to trust with an https address, instead of the system's authorities."""
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=headers, transport=transport, verify=trusted(url, tls)
+        )
         self._retry = retry or RetryPolicy()
         self._timeout_s = timeout_s
 
@@ -167,9 +177,9 @@ class AsyncClient:
             if left_s <= part_s:
                 raise WaitTimeout(operation, state)
 
-    async def receipt(self, operation_id: str) -> dict[str, Any]:
-        """The receipt of a confirmed operation."""
-        return await self._run(calls.receipt(operation_id))
+    async def receipt(self, operation_id: str, *, wire: str | None = None) -> dict[str, Any]:
+        """The receipt of a confirmed operation; `wire` names another encoding of its proof, `agenc-pruned-1`."""
+        return await self._run(calls.receipt(operation_id, wire=wire))
 
     async def events(self, *, after: int | None = None) -> AsyncIterator[ServerEvent]:
         """Every event from now on, or all after an id. Connects again, where it was, when the connection
@@ -219,6 +229,22 @@ class AsyncClient:
     async def set_config(self, changes: Mapping[str, Scalar]) -> ConfigChange:
         """Change the configuration, all or nothing."""
         return await self._run(calls.set_config(changes))
+
+    async def agents(self, *, limit: int = 100, cursor: str | None = None) -> list[AgentLine]:
+        """A page of agents in order of registration."""
+        return await self._run(calls.agents(limit=limit, cursor=cursor))
+
+    async def operation_detail(self, operation_id: str) -> OperationDetail:
+        """All that is known of an operation."""
+        return await self._run(calls.operation_detail(operation_id))
+
+    async def timeline(self, operation_id: str) -> TimelineAnswer:
+        """An operation's transitions, oldest first."""
+        return await self._run(calls.timeline(operation_id))
+
+    async def console(self) -> ConsoleAnswer:
+        """How the system stands, against the runbook's thresholds."""
+        return await self._run(calls.console())
 
     async def workers(self) -> WorkersAnswer:
         """The proof workers."""

@@ -25,17 +25,21 @@ from coordinator.answers import (
     TaskBody,
 )
 from coordinator.answers_admin import (
+    AgentLine,
     ConfigAnswer,
     ConfigChange,
     EmergencyAnswer,
     EmergencyBody,
     HealthAnswer,
+    OperationDetail,
     Scalar,
     StaleAnswer,
     StaleBody,
     StatusAnswer,
+    TimelineAnswer,
     WorkersAnswer,
 )
+from coordinator.answers_console import ConsoleAnswer
 from coordinator.client.errors import ApiError, Unreachable, api_error
 from coordinator.core.states import OperationState
 from coordinator.submission import OperationBody
@@ -205,10 +209,11 @@ def output(operation_id: str, agent_id: str, *, wait_s: float = 0.0) -> Call[Out
     return Call(method="GET", path=path, answer=OutputAnswer, params=params, wait_s=wait_s)
 
 
-def receipt(operation_id: str) -> Call[dict[str, Any]]:
-    """What `agenc verify` needs."""
+def receipt(operation_id: str, *, wire: str | None = None) -> Call[dict[str, Any]]:
+    """What `agenc verify` needs; `wire` names another encoding of the proof than the plain one."""
     path = f"/v1/operations/{_segment(operation_id)}/proof"
-    return Call(method="GET", path=path, answer=dict[str, Any])
+    params = {} if wire is None else {"wire": wire}
+    return Call(method="GET", path=path, answer=dict[str, Any], params=params)
 
 
 def health() -> Call[HealthAnswer]:
@@ -229,6 +234,30 @@ def config() -> Call[ConfigAnswer]:
 def set_config(changes: Mapping[str, Scalar]) -> Call[ConfigChange]:
     """All or nothing; None takes a runtime value back."""
     return Call(method="POST", path="/admin/config", answer=ConfigChange, body=dict(changes))
+
+
+def agents(*, limit: int, cursor: str | None) -> Call[list[AgentLine]]:
+    """A page of agents in order of registration; the cursor is the place of the last one seen."""
+    given = {"limit": str(limit), "cursor": cursor}
+    params = {name: value for name, value in given.items() if value is not None}
+    return Call(method="GET", path="/admin/agents", answer=list[AgentLine], params=params)
+
+
+def operation_detail(operation_id: str) -> Call[OperationDetail]:
+    """All that is known of an operation."""
+    path = f"/admin/operation/{_segment(operation_id)}"
+    return Call(method="GET", path=path, answer=OperationDetail)
+
+
+def timeline(operation_id: str) -> Call[TimelineAnswer]:
+    """An operation's transitions."""
+    path = f"/admin/operation/{_segment(operation_id)}/timeline"
+    return Call(method="GET", path=path, answer=TimelineAnswer)
+
+
+def console() -> Call[ConsoleAnswer]:
+    """How the system stands, against the runbook's thresholds."""
+    return Call(method="GET", path="/admin/console", answer=ConsoleAnswer)
 
 
 def workers() -> Call[WorkersAnswer]:

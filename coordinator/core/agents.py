@@ -15,6 +15,8 @@ from coordinator.core.states import FailureCode, ReturnReason
 
 #: How long a claim holds where the task does not say.
 DEFAULT_CLAIM_TTL_MS = 600_000
+#: Delegators of one agent: each of its bonds may have to look at all of them.
+MAX_DELEGATORS = 100
 #: More than any balance: the sum of all of them stays within 64 bits.
 MAX_LAMPORTS = 1 << 53
 
@@ -82,6 +84,9 @@ def delegate(core: Core, delegator_id: str, agent_id: str, cap_lamports: int, *,
         raise CoreError(ErrorCode.INVALID, "an agent bonds for itself anyway", field="agent_id")
     _check_lamports(cap_lamports, at_least=0, field="cap_lamports")
     known = agent.delegators.get(delegator_id)
+    if known is None and cap_lamports and len(agent.delegators) >= MAX_DELEGATORS:
+        message = f"{agent_id!r} has {MAX_DELEGATORS} delegators, the most"
+        raise CoreError(ErrorCode.INVALID, message, field="agent_id")
     if cap_lamports != (0 if known is None else known.cap_lamports):
         core.emit(StakeDelegated(now_ms, delegator_id, agent_id, cap_lamports))
 

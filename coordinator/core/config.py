@@ -41,6 +41,7 @@ class CoreConfig:
 
     proof_timeout_ms: int = 60_000
     batch_size: int | None = None
+    gather_ratio: float = 0.08
     max_log_rows: int = 17
 
     claim_buffer_ms: int = 60_000

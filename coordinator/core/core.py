@@ -25,6 +25,12 @@ class Core:
         self._events: list[Event] = []
         self._cancelled: list[str] = []
 
+    def replace_state(self, state: CoreState) -> None:
+        """Go on from another state; what was decided on the one before and is not durable never was."""
+        self.state = state
+        self._events = []
+        self._cancelled = []
+
     def set_workers(self, worker_ids: Sequence[str]) -> None:
         """The workers that exist now, busy or idle."""
         self.worker_ids = tuple(worker_ids)

@@ -6,7 +6,7 @@ Synchronous and deterministic: the same commands on the same state give the same
 
 from collections.abc import Mapping, Sequence
 
-from coordinator.core import admission, agents, batches, confirmation, operators, ticks
+from coordinator.core import admission, agents, batches, confirmation, operators, stuck, ticks
 from coordinator.core.commands import (
     BatchPlan,
     Observation,
@@ -18,7 +18,9 @@ from coordinator.core.commands import (
     Verdict,
 )
 from coordinator.core.core import Core
+from coordinator.core.errors import CoreError
 from coordinator.core.states import ConnectionStatus, ReturnReason
+from coordinator.core.stuck import StakeRecovery
 
 
 class Engine(Core):
@@ -164,6 +166,16 @@ class Engine(Core):
         """Time out what was admitted longer ago than this."""
         return operators.timeout_stale(self, older_than_s, by=by, now_ms=now_ms)
 
+    def recover_stake(
+        self, agent_ids: Sequence[str] | None, *, by: str, now_ms: int
+    ) -> dict[str, StakeRecovery | CoreError]:
+        """Free the stuck stake of these agents, or of all; a verdict for each."""
+        return stuck.recover_stake(self, agent_ids, by=by, now_ms=now_ms)
+
     def reset_breaker(self, *, by: str, now_ms: int) -> None:
         """Close the circuit breaker and empty its window."""
         operators.reset_breaker(self, by=by, now_ms=now_ms)
+
+    def note(self, action: str, *, before: object, after: object, by: str, now_ms: int) -> None:
+        """Keep a write of an operator's that changes nothing here, for the audit."""
+        operators.note(self, action, before=before, after=after, by=by, now_ms=now_ms)

@@ -38,6 +38,8 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     RATE_LIMITED = "rate_limited"
     HOST_NOT_ALLOWED = "host_not_allowed"
+    PROFILE_RUNNING = "profile_running"
+    PROFILE_FAILED = "profile_failed"
     INTERNAL = "internal"
 
 
@@ -92,6 +94,8 @@ ERRORS: dict[ErrorCode, ErrorFacts] = {
     ErrorCode.TOO_LARGE: ErrorFacts(413, False, "send a smaller body"),
     ErrorCode.RATE_LIMITED: ErrorFacts(429, True, "slow down"),
     ErrorCode.HOST_NOT_ALLOWED: ErrorFacts(421, False, "use a Host name that admin.allowed_hosts lists"),
+    ErrorCode.PROFILE_RUNNING: ErrorFacts(409, True, "wait for it: GET /admin/debug/profile/result"),
+    ErrorCode.PROFILE_FAILED: ErrorFacts(503, True, "start another; the log has the reason"),
     ErrorCode.INTERNAL: ErrorFacts(500, True, "a defect: the log has the details under the request id"),
 }
 

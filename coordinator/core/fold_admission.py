@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import astuple
 
+from coordinator.core import snapshots
 from coordinator.core.events import AdmittedOperation, OperationsAdmitted
 from coordinator.core.fold_operations import count_branches
-from coordinator.core.records import OPERATION_OVERHEAD_BYTES, Agent, Operation, TimelineEntry
+from coordinator.core.graph import with_descendants
+from coordinator.core.records import OPERATION_OVERHEAD_BYTES, Agent, Operation, TimelineEntry, ema
 from coordinator.core.states import IN_BATCH, BreakerState, OperationState
 
 if TYPE_CHECKING:
@@ -109,6 +111,9 @@ def _link_parents(state: "CoreState", operation: Operation) -> None:
             assert parent_id in state.confirmed_outputs, f"parent {parent_id!r} is neither live nor confirmed"
             continue
         operation.unconfirmed += 1
+        if not parent.children:
+            counts = state.agents[parent.agent_id].counts(parent.operation_type)
+            counts.gap_ms = ema(counts.gap_ms, max(0, operation.admitted_at_ms - parent.admitted_at_ms))
         parent.children.append(operation.operation_id)
         if parent.state not in IN_BATCH:
             operation.blocked += 1
@@ -135,6 +140,7 @@ def _replace(state: "CoreState", operation: Operation) -> None:
     if any(parent in live and live[parent].rank >= orphans.rank for parent in operation.parents):
         return
     del state.orphans[operation.retry_of]
+    state.lineage_cache.clear()
     operation.rank = orphans.rank
     for child_id in orphans.children:
         child = live.get(child_id)
@@ -145,6 +151,7 @@ def _replace(state: "CoreState", operation: Operation) -> None:
         )
         operation.children.append(child_id)
         operation.granted_children += child.speculative
+    snapshots.retake(state, with_descendants(state, [operation])[::-1])
 
 
 def _bond(state: "CoreState", operation: Operation, agent: Agent) -> None:
@@ -164,7 +171,9 @@ def _bond(state: "CoreState", operation: Operation, agent: Agent) -> None:
 
 
 def _begin_speculation(state: "CoreState", operation: Operation, agent: Agent) -> None:
-    state.snapshots += operation.snapshot
+    if operation.snapshot:
+        state.snapshots += 1
+        snapshots.take(state, operation)
     state.depth_counts[operation.depth] = state.depth_counts.get(operation.depth, 0) + 1
     if not operation.granted_children:
         count_branches(state, operation, 1)

@@ -18,20 +18,14 @@ from coordinator.core.events import (
 )
 from coordinator.core.fold_ends import confirm, fade_totals, record_outcomes
 from coordinator.core.fold_operations import block, enter_queue, leave_queue
-from coordinator.core.records import Batch, Operation, TimelineEntry
+from coordinator.core.records import Batch, Operation, TimelineEntry, ema
 from coordinator.core.states import WORKER_FAILURES, BatchState, OperationState, RevertReason
 
 if TYPE_CHECKING:
     from coordinator.core.state import CoreState
 
 _S = OperationState
-_EMA_WEIGHT = 0.2
 _MAX_ENDED_BATCHES = 20_000
-
-
-def ema(old: float | None, sample: float) -> float:
-    """Exponential average; the first sample stands for itself."""
-    return float(sample) if old is None else old + _EMA_WEIGHT * (sample - old)
 
 
 def _move_all(
@@ -301,6 +295,7 @@ def fold_confirmed(state: "CoreState", event: BatchConfirmed) -> None:
         confirmed += 1
     assert confirmed == len(batch.operation_ids), "a batch confirms whole"
     state.depth_cache.clear()
+    state.lineage_cache.clear()
     batch.pending, batch.reorged = 0, False
     batch.state = BatchState.CONFIRMED
     batch.confirmed_slot, batch.transaction = event.slot, event.transaction

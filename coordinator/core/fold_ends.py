@@ -14,6 +14,7 @@ from coordinator.core.records import (
     SlashRecord,
     TimelineEntry,
     TypeCounts,
+    ema,
 )
 from coordinator.core.states import COMMANDED_ROLLBACKS, IN_BATCH, OperationState, RollbackReason
 
@@ -28,6 +29,7 @@ FADE_AT = 64
 #: Outcomes are kept by the second this long (rates over 5 minutes; the breaker's longest window).
 _OUTCOME_SECONDS = 600
 _ROLLBACK_MINUTES = 61
+_COMPANY_WEIGHT = 1 / 16
 _RETAINED_SLASHES = 10_000
 
 
@@ -192,6 +194,7 @@ def _end(state: "CoreState", operation: Operation, entry: TimelineEntry) -> None
         _leave_orphans(state, operation)
     del state.live[operation_id]
     state.depth_cache.pop(operation_id, None)
+    state.lineage_cache.clear()
     _forget(state, operation)
     del state.live_nullifiers[operation.nullifier]
 
@@ -273,6 +276,7 @@ def confirm(state: "CoreState", operation: Operation, entry: TimelineEntry) -> N
     counts = state.agents[operation.agent_id].counts(operation.operation_type)
     counts.confirmed += 1
     counts.good += 1
+    counts.company = ema(counts.company, bool(operation.children), weight=_COMPANY_WEIGHT)
     fade(counts)
     if state.breaker.probes and operation_id in state.breaker.probes:
         del state.breaker.probes[operation_id]

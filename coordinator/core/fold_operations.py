@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from coordinator.core import snapshots
 from coordinator.core.events import OperationsQueued, RollbackPending
 from coordinator.core.records import Operation, PendingEnd, TimelineEntry
 from coordinator.core.states import TRANSITIONS, OperationState
@@ -75,7 +76,9 @@ def count_branches(state: "CoreState", operation: Operation, change: int) -> Non
 def end_speculation(state: "CoreState", operation: Operation) -> None:
     """An operation is speculative no more: its last parent was confirmed, or it ended."""
     operation.speculative = False
-    state.snapshots -= operation.snapshot
+    if operation.snapshot:
+        state.snapshots -= 1
+        snapshots.drop(state, operation)
     left = state.depth_counts[operation.depth] - 1
     if left:
         state.depth_counts[operation.depth] = left

@@ -3,13 +3,18 @@
 The rank of an operation is above the rank of each of its live parents, so sorting by rank sorts the graph.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from coordinator.core.records import Operation
 
 if TYPE_CHECKING:
     from coordinator.core.state import CoreState
+
+#: (agent id, operation type): whose reliability is learned together.
+Kind: TypeAlias = tuple[str, str]
+_MAX_LINEAGES = 10_000
 
 
 def unconfirmed_ancestors(state: "CoreState", parents: Iterable[Operation]) -> list[Operation]:
@@ -26,6 +31,40 @@ def unconfirmed_ancestors(state: "CoreState", parents: Iterable[Operation]) -> l
                         found.add(parent_id)
                         order.append(parent)
     return order
+
+
+def lineage(state: "CoreState", parents: Sequence[Operation]) -> Mapping[Kind, int]:
+    """How many of each kind these operations and their unconfirmed ancestors are; not to be changed.
+
+    Remembered until an operation ends, so that a chain's next link costs one step and not the chain's length.
+    """
+    if len(parents) != 1:
+        return _count_kinds(unconfirmed_ancestors(state, parents))
+    cache, live = state.lineage_cache, state.live
+    path: list[Operation] = []
+    operation: Operation | None = parents[0]
+    counts: Mapping[Kind, int] = {}
+    while operation is not None:
+        known = cache.get(operation.operation_id)
+        if known is not None:
+            counts = known
+            break
+        path.append(operation)
+        above = [live[parent] for parent in operation.parents if parent in live]
+        if len(above) > 1:
+            counts = _count_kinds(unconfirmed_ancestors(state, above))
+            break
+        operation = above[0] if above else None
+    if len(cache) > _MAX_LINEAGES:
+        cache.clear()
+    for operation in reversed(path):
+        kind = operation.agent_id, operation.operation_type
+        counts = cache[operation.operation_id] = {**counts, kind: counts.get(kind, 0) + 1}
+    return counts
+
+
+def _count_kinds(operations: Iterable[Operation]) -> Mapping[Kind, int]:
+    return Counter((operation.agent_id, operation.operation_type) for operation in operations)
 
 
 def with_descendants(state: "CoreState", roots: Iterable[Operation]) -> list[Operation]:

@@ -107,8 +107,8 @@ def _depth_and_branches(state: CoreState) -> Iterator[str]:
     for agent in state.agents.values():
         if agent.branches != branches[agent.agent_id]:
             yield f"{agent.agent_id}: {agent.branches} branches counted, {branches[agent.agent_id]} are"
-    if state.snapshots != snapshots:
-        yield f"{state.snapshots} snapshots counted, {snapshots} are"
+    if not state.snapshots == len(state.assumed) == snapshots:
+        yield f"{state.snapshots} snapshots counted, {len(state.assumed)} kept, {snapshots} are"
 
 
 def _has_speculative_child(state: CoreState, operation: Operation) -> bool:

@@ -39,6 +39,11 @@ def _act(core: Core, by: str, action: str, before: object, after: object, *, now
     core.emit(AdminActed(now_ms, by, action, texts[0], texts[1]))
 
 
+def note(core: Core, action: str, *, before: object, after: object, by: str, now_ms: int) -> None:
+    """Keep what an operator did that changes no state of the core (a profile, a look at the whole log)."""
+    _act(core, by, action, before, after, now_ms=now_ms)
+
+
 def set_config(
     core: Core, changes: Mapping[str, bool | int | float | str | None], *, by: str, now_ms: int
 ) -> None:

@@ -2,12 +2,17 @@
 
 A batch follows the graph: an operation joins when every unconfirmed parent stands earlier in the same batch (*closed*
 work, submitted as soon as it is proved) or is in flight in another (*dependent* work, whose proof waits for the
-ancestors' confirmation). Closed work is proved at once. Dependent work is held until its proof would be ready just when
-its ancestors confirm: by then more operations have joined it, and a long chain takes fewer links.
+ancestors' confirmation). Closed work waits a moment for those that build on it (`gathering`). Dependent work is held
+until its proof would be ready just when its ancestors confirm: by then more operations have joined it, and a long chain
+takes fewer links.
 
 Agents take turns, the least recently served first; within an agent the earliest deadline goes first, then the greatest
-priority, then the order of admission. Where a turn does not fit everyone, the first half of the places goes by turn
-(so everyone advances), the rest by deadline, priority and admission.
+priority, then the order of admission. In a turn an operation brings along those of its agent that build on it, so that
+a chain is not torn apart by the turns of others. Where a turn does not fit everyone, the first half of the places goes
+by turn (so everyone advances), the rest by deadline, priority and admission.
+
+A trace has a power of two of rows. A batch a little above one leaves behind what nobody in it builds on, where two
+proofs are cheaper than one of twice the rows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,22 +21,22 @@ from heapq import heappop, heappush
 
 from coordinator.core.commands import BatchPlan
 from coordinator.core.config import CoreConfig
-from coordinator.core.limits import MAX_BATCH_OPERATIONS, PADDING_ROWS
+from coordinator.core.estimates import Estimates, capacity
+from coordinator.core.gathering import Gathering
+from coordinator.core.limits import PADDING_ROWS
 from coordinator.core.ready import ReadyKey, ReadyQueue, ready_key
-from coordinator.core.records import Batch, Operation
+from coordinator.core.records import Operation
 from coordinator.core.state import CoreState
-from coordinator.core.states import BatchState, OperationState
+from coordinator.core.states import OperationState
 
-#: Left to itself, the planner does not go above this: a bigger proof gains little and confirms later.
-AUTO_LOG_ROWS = 15
 #: Several idle workers share what is queued, but not in pieces smaller than this.
 MIN_SHARE_ROWS = 1 << 12
-#: Expected milliseconds a row, before any proof was made.
-INITIAL_MS_PER_ROW = 0.02
 #: Dependent proofs start this much early: an idle worker costs less than a confirmation missed.
 EARLY_MS = 200
 #: Operations of an agent that one turn may pass over (their task is in flight, the worker failed them, not due).
 MAX_PASSED_OVER = 64
+#: Operations of one agent, each built on one before it, that one turn may put in.
+MAX_RIDERS = 32
 
 CLOSED, DEPENDENT, ISOLATED = "closed", "dependent", "isolated"
 
@@ -52,8 +57,15 @@ def plan(view: PlannerView, *, now_ms: int) -> list[BatchPlan]:
     The plans are disjoint and fit the state as it is; start them in their order. The work done is bounded by what the
     plans hold, not by what is queued.
     """
+    return plan_until(view, now_ms=now_ms)[0]
+
+
+def plan_until(view: PlannerView, *, now_ms: int) -> tuple[list[BatchPlan], float | None]:
+    """The plans, and the time in milliseconds at which an idle worker could have more to do though nothing happens
+    until then (None: at no time).
+    """
     if not view.state.queued:
-        return []
+        return [], None
     idle = list(view.idle_workers)
     plans: list[BatchPlan] = []
     search = _Search(view, now_ms)
@@ -63,7 +75,7 @@ def plan(view: PlannerView, *, now_ms: int) -> list[BatchPlan]:
             if found is not None:
                 plans.append(found)
                 idle.remove(worker_id)
-    return plans
+    return plans, search.next_ms if idle else None
 
 
 class _Draft:
@@ -89,6 +101,12 @@ class _Draft:
         self.taken[operation.operation_id] = None
         self.rows += operation.rows
 
+    def remove(self, operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            del self.taken[operation.operation_id]
+            self.rows -= operation.rows
+        self.operations = [one for one in self.operations if one.operation_id in self.taken]
+
     @property
     def full(self) -> bool:
         return len(self.operations) >= self.max_operations or self.rows >= self.max_rows
@@ -106,8 +124,10 @@ class _Search:
         self.tasks: dict[str, None] = {}
         self.rows_left = view.state.queued_rows
         self.batch = 0
+        self.next_ms: float | None = None
         self.turns: dict[bool, dict[str, _Turn]] = {True: {}, False: {}}
         self.estimates = Estimates(view.state, view.config, now_ms)
+        self.gathering = Gathering(view.state, view.config, self.estimates)
 
     # -- the three kinds of batch ----------------------------------------------------------
 
@@ -128,6 +148,7 @@ class _Search:
         """Work that waits for nobody, and all that builds on it alone."""
         draft = self._draft(idle)
         self._fill(draft, worker_id, closed=True)
+        self._trim(draft)
         return self._plan(draft, worker_id, CLOSED) if draft.operations else None
 
     def dependent(self, worker_id: str, idle: int) -> BatchPlan | None:
@@ -136,20 +157,25 @@ class _Search:
             return None
         draft = self._draft(1)
         rows = min(self.state.queued_rows, draft.max_rows)
-        due_ms = self.now_ms + self.estimates.prove_ms(rows) + EARLY_MS
+        ahead_ms = self.estimates.prove_ms(rows) + EARLY_MS
+        due_ms = self.now_ms + ahead_ms
         if self.estimates.first_confirmed_ms() <= due_ms:
             self._fill(draft, worker_id, closed=False, due_ms=due_ms)
             if draft.operations:
                 return self._plan(draft, worker_id, DEPENDENT)
+        following_ms = self.estimates.next_confirmed_ms(due_ms)
+        if following_ms is not None:
+            self._not_before(following_ms - ahead_ms)
         if self.state.queued >= draft.max_operations or self.state.queued_rows >= draft.max_rows:
             self._fill(draft, worker_id, closed=False)
             if draft.full:
                 return self._plan(draft, worker_id, DEPENDENT)
-            for operation in draft.operations:
-                del self.taken[operation.operation_id], self.tasks[operation.task_id]
-                self.rows_left += operation.rows
+            self._give_back(draft, list(draft.operations))
             self.turns[False].clear()
         return None
+
+    def _not_before(self, at_ms: float) -> None:
+        self.next_ms = at_ms if self.next_ms is None else min(self.next_ms, at_ms)
 
     def _draft(self, idle: int) -> _Draft:
         max_operations, max_rows = capacity(self.config)
@@ -166,6 +192,29 @@ class _Search:
         self.taken[operation.operation_id] = None
         self.tasks[operation.task_id] = None
         self.rows_left -= operation.rows
+
+    def _give_back(self, draft: _Draft, operations: Sequence[Operation]) -> None:
+        draft.remove(operations)
+        for operation in operations:
+            del self.taken[operation.operation_id], self.tasks[operation.task_id]
+            self.rows_left += operation.rows
+
+    def _trim(self, draft: _Draft) -> None:
+        """Leave behind what would double the trace for little: the latest of those that stand alone in the batch."""
+        padded_rows = 1 << (draft.rows + PADDING_ROWS - 1).bit_length()
+        room = padded_rows // 2 - PADDING_ROWS
+        surplus = draft.rows - room
+        if room <= 0 or surplus + PADDING_ROWS > padded_rows // 4:
+            return  # the rest by itself would need as many rows again
+        left: list[Operation] = []
+        for operation in reversed(draft.operations):
+            if surplus <= 0:
+                break
+            if not operation.unconfirmed and not any(child in draft.taken for child in operation.children):
+                left.append(operation)
+                surplus -= operation.rows
+        if surplus <= 0 and sum(one.rows for one in left) + PADDING_ROWS <= padded_rows // 4:
+            self._give_back(draft, left)
 
     def _may(self, operation: Operation, worker_id: str) -> bool:
         """Its task is not in flight, and no worker is left that has not failed it while this one has."""
@@ -196,7 +245,8 @@ class _Search:
                 turn = turns.get(agent_id)
                 if turn is None:
                     turn = turns[agent_id] = _Turn(queues.get(agent_id))
-                operation = self._next(turn.begin(self.batch, self.taken), worker_id, due_ms)
+                turn.begin(self.batch, self.taken)
+                operation = self._next(turn, worker_id, due_ms, closed=closed)
                 if operation is not None:
                     candidates.append((agent_id, operation))
                     if len(candidates) >= 2 * places:
@@ -208,12 +258,26 @@ class _Search:
                 if operation.task_id in self.tasks:  # a rival took it in this very round
                     next_round[agent_id] = None
                 elif draft.fits(operation):
-                    self._take(draft, operation)
                     next_round[agent_id] = None
-                    next_round.update(dict.fromkeys(unlock.children(operation)))
+                    rider: Operation | None = operation
+                    for _ in range(MAX_RIDERS):
+                        if rider is None or not draft.fits(rider):
+                            break
+                        self._take(draft, rider)
+                        next_round.update(dict.fromkeys(unlock.children(rider)))
+                        rider = self._rider(turns[agent_id], worker_id, due_ms)
             waiting = next_round
 
-    def _next(self, turn: "_Turn", worker_id: str, due_ms: float | None) -> Operation | None:
+    def _rider(self, turn: "_Turn", worker_id: str, due_ms: float | None) -> Operation | None:
+        """An operation of the agent that builds on what it has in the batch."""
+        while (operation := turn.ride()) is not None:
+            if operation.operation_id in self.taken or not self._may(operation, worker_id):
+                continue
+            if due_ms is None or self.estimates.ancestors_confirmed_ms(operation) <= due_ms:
+                return operation
+        return None
+
+    def _next(self, turn: "_Turn", worker_id: str, due_ms: float | None, *, closed: bool) -> Operation | None:
         """The agent's next operation that may join; gives the agent up after too many that may not."""
         passed_over = 0
         while passed_over < MAX_PASSED_OVER:
@@ -222,12 +286,22 @@ class _Search:
                 return None
             if operation.operation_id in self.taken:
                 continue
-            if self._may(operation, worker_id) and (
-                due_ms is None or self.estimates.ancestors_confirmed_ms(operation) <= due_ms
-            ):
+            if self._may(operation, worker_id) and self._is_due(operation, due_ms, closed=closed):
                 return operation
             passed_over += 1
         return None
+
+    def _is_due(self, operation: Operation, due_ms: float | None, *, closed: bool) -> bool:
+        """Closed work has gathered its company; dependent work's ancestors confirm by `due_ms`."""
+        if closed:
+            # What a parent in this batch made ready has waited with it.
+            if operation.unconfirmed:
+                return True
+            until_ms = self.gathering.until_ms(operation)
+            if until_ms > self.now_ms:
+                self._not_before(until_ms)
+            return until_ms <= self.now_ms
+        return due_ms is None or self.estimates.ancestors_confirmed_ms(operation) <= due_ms
 
 
 def _seated(candidates: list[tuple[str, Operation]], places: int) -> Iterable[tuple[str, Operation]]:
@@ -265,6 +339,10 @@ class _Turn:
 
     def unlock(self, operation: Operation) -> None:
         heappush(self._unlocked, (ready_key(operation), operation))
+
+    def ride(self) -> Operation | None:
+        """The first operation that the batch made ready, whatever else the agent has in its queue."""
+        return heappop(self._unlocked)[1] if self._unlocked else None
 
     def next(self, state: CoreState) -> Operation | None:
         """The next operation, which is used up for this batch."""
@@ -311,74 +389,3 @@ class _Unlock:
                 turn.begin(self._search.batch, self._search.taken).unlock(child)
                 agents.append(child.agent_id)
         return agents
-
-
-# -- estimates ---------------------------------------------------------------------------------
-
-
-def capacity(config: CoreConfig) -> tuple[int, int]:
-    """(operations, rows of operations) that a batch may hold: a fixed ceiling, or the planner's own."""
-    if config.batch_size is not None:
-        return min(config.batch_size, MAX_BATCH_OPERATIONS), (1 << config.max_log_rows) - PADDING_ROWS
-    log_rows = min(AUTO_LOG_ROWS, config.max_log_rows)
-    return MAX_BATCH_OPERATIONS, (1 << log_rows) - PADDING_ROWS
-
-
-class Estimates:
-    """How long things take, from what they took before."""
-
-    def __init__(self, state: CoreState, config: CoreConfig, now_ms: int) -> None:
-        self._state = state
-        self._now_ms = now_ms
-        self._confirmed_ms: dict[str, float] = {}
-        settle_ms = state.totals.settle_ema_ms
-        self.settle_ms = (
-            float((config.confirmation_slots + 1) * config.slot_ms) if settle_ms is None else settle_ms
-        )
-
-    def prove_ms(self, operation_rows: int) -> float:
-        """A proof of so many operation rows, by the nearest size that was proved, in proportion."""
-        log_rows = (operation_rows + PADDING_ROWS - 1).bit_length()
-        averages = self._state.totals.prove_ema_ms
-        if not averages:
-            return INITIAL_MS_PER_ROW * (1 << log_rows)
-        nearest = min(averages, key=lambda known: (abs(known - log_rows), known))
-        return averages[nearest] * 2.0 ** (log_rows - nearest)
-
-    def first_confirmed_ms(self) -> float:
-        """When the first of the batches in flight will be confirmed."""
-        return min(map(self._batch_confirmed_ms, self._state.batches.values()), default=0.0)
-
-    def ancestors_confirmed_ms(self, operation: Operation) -> float:
-        """When the last of the batches that hold parents of this operation will be confirmed."""
-        state = self._state
-        latest = 0.0
-        for parent_id in operation.parents:
-            parent = state.live.get(parent_id)
-            if parent is not None and parent.batch_id is not None:
-                latest = max(latest, self._batch_confirmed_ms(state.batches[parent.batch_id]))
-        return latest
-
-    def _batch_confirmed_ms(self, batch: Batch) -> float:
-        """Batches wait on earlier ones only, so the latest are estimated after those they wait on."""
-        known = self._confirmed_ms.get(batch.batch_id)
-        if known is not None:
-            return known
-        stack = [batch]
-        while stack:
-            top = stack[-1]
-            missing = [self._state.batches[one] for one in top.waits_on if one not in self._confirmed_ms]
-            if missing:
-                stack += missing
-                continue
-            stack.pop()
-            self._confirmed_ms[top.batch_id] = self._estimate(top)
-        return self._confirmed_ms[batch.batch_id]
-
-    def _estimate(self, batch: Batch) -> float:
-        if batch.state is BatchState.SUBMITTING and batch.submitted_at_ms is not None:
-            return batch.submitted_at_ms + self.settle_ms
-        proved_ms = float(self._now_ms)
-        if batch.state is BatchState.PROVING:
-            proved_ms = max(proved_ms, batch.started_at_ms + self.prove_ms(batch.operation_rows))
-        return max([proved_ms, *(self._confirmed_ms[one] for one in batch.waits_on)]) + self.settle_ms

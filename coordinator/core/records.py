@@ -17,6 +17,14 @@ from coordinator.core.states import (
     RollbackReason,
 )
 
+_EMA_WEIGHT = 0.2
+
+
+def ema(old: float | None, sample: float, *, weight: float = _EMA_WEIGHT) -> float:
+    """Exponential average; the first sample stands for itself."""
+    return float(sample) if old is None else old + weight * (sample - old)
+
+
 #: (at_ms, state, reason)
 TimelineEntry: TypeAlias = tuple[int, OperationState, str]
 
@@ -28,7 +36,11 @@ OPERATION_OVERHEAD_BYTES = 2_048
 
 
 class TypeCounts(msgspec.Struct, gc=False):
-    """What became of one agent's operations of one type; `good` and `bad` fade, for the risk rule."""
+    """What became of one agent's operations of one type; `good` and `bad` fade, for the risk rule.
+
+    `company`: of those confirmed lately, the share that had a child before (None: none was confirmed); `gap_ms`: how
+    long after an operation its first child came, lately.
+    """
 
     admitted: int = 0
     confirmed: int = 0
@@ -36,6 +48,8 @@ class TypeCounts(msgspec.Struct, gc=False):
     failed: int = 0
     good: int = 0
     bad: int = 0
+    company: float | None = None
+    gap_ms: float | None = None
 
 
 class Delegation(msgspec.Struct, gc=False):

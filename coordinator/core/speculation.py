@@ -3,13 +3,13 @@
 Asked when an agent wants a parent's output, and again, bindingly, when the child is submitted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator.core import breaker, limits
 from coordinator.core.config import CoreConfig
 from coordinator.core.events import Decision
-from coordinator.core.graph import unconfirmed_ancestors
+from coordinator.core.graph import Kind, lineage, unconfirmed_ancestors
 from coordinator.core.records import Agent, Operation
 from coordinator.core.stake import find_payer, required_bond
 from coordinator.core.states import BreakerState, Denial, RollbackPolicy
@@ -34,7 +34,6 @@ class Question:
     """May this agent speculate on these parents now? Holds what the rules look at, the costly parts when asked for."""
 
     __slots__ = (
-        "_ancestors",
         "agent",
         "bond_lamports",
         "branches",
@@ -94,21 +93,16 @@ class Question:
         self.snapshot = takes_snapshot(config, self.depth)
         self.claim_margin_ms: int | None = None
         self.probability = self.gain_ms = self.loss_ms = 0.0
-        self._ancestors: list[Operation] | None = None
-
-    @property
-    def ancestors(self) -> list[Operation]:
-        """All unconfirmed ancestors."""
-        if self._ancestors is None:
-            self._ancestors = unconfirmed_ancestors(self.state, self.parents)
-        return self._ancestors
 
     def find_claims(self) -> None:
         """Set the time left of the shortest claim that the agent or an ancestor's agent holds on its task, if any."""
         tasks = self.state.tasks
         if not tasks:
             return
-        held = [(ancestor.task_id, ancestor.agent_id) for ancestor in self.ancestors]
+        held = [
+            (ancestor.task_id, ancestor.agent_id)
+            for ancestor in unconfirmed_ancestors(self.state, self.parents)
+        ]
         if self.task_id is not None:
             held.append((self.task_id, self.agent.agent_id))
         for task_id, agent_id in held:
@@ -124,7 +118,7 @@ class Question:
         latency_ms = self.state.totals.latency_ema_ms
         if latency_ms is None:
             latency_ms = INITIAL_LATENCY_MS
-        self.probability = all_confirm(self.state, self.ancestors)
+        self.probability = all_confirm(self.state, lineage(self.state, self.parents))
         self.gain_ms = latency_ms * self.probability
         self.loss_ms = latency_ms * (1.0 - self.probability)
 
@@ -155,26 +149,23 @@ def takes_snapshot(config: CoreConfig, depth: int) -> bool:
     return True
 
 
-def all_confirm(state: "CoreState", operations: Sequence[Operation]) -> float:
-    """Probability that all of these confirm, learned per agent and type.
+def all_confirm(state: "CoreState", counts: Mapping[Kind, int]) -> float:
+    """Probability that so many operations of each kind all confirm, learned per agent and type.
 
     Operations of one agent's type succeed or fail with what is unknown about it in common, so k of them confirm with
     the Beta-binomial Π (a + i) / (a + b + i), i < k, not with the k-th power of the mean.
     """
     totals = state.totals
     mean = (PRIOR_GOOD + totals.good) / (PRIOR_GOOD + PRIOR_BAD + totals.good + totals.bad)
-    alike: dict[tuple[str, str], int] = {}
-    for operation in operations:
-        key = (operation.agent_id, operation.operation_type)
-        alike[key] = alike.get(key, 0) + 1
     probability = 1.0
-    for (agent_id, operation_type), count in alike.items():
-        counts = state.agents[agent_id].counts(operation_type)
-        good = PRIOR_WEIGHT * mean + counts.good
-        bad = PRIOR_WEIGHT * (1.0 - mean) + counts.bad
+    for (agent_id, operation_type), count in counts.items():
+        seen = state.agents[agent_id].counts(operation_type)
+        good = PRIOR_WEIGHT * mean + seen.good
+        both = PRIOR_WEIGHT + seen.good + seen.bad
         for _ in range(count):
-            probability *= good / (good + bad)
+            probability *= good / both
             good += 1.0
+            both += 1.0
     return probability
 
 

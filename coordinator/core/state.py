@@ -5,12 +5,14 @@ configuration: what a decision took from it stands in the event.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 
-from coordinator.core import fold
+from coordinator.core import fold, snapshots
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import Event
 from coordinator.core.ready import ReadyIndex
@@ -25,6 +27,7 @@ from coordinator.core.records import (
     SlashRecord,
     Task,
 )
+from coordinator.core.snapshots import Assumed
 from coordinator.core.states import (
     IN_BATCH,
     BatchState,
@@ -86,6 +89,21 @@ class Totals(msgspec.Struct):
     )
 
 
+class ConfirmedColumns(msgspec.Struct):
+    """All that was ever confirmed, by column, since it is most of a long history; an entry of each an operation.
+
+    `outputs` and `nullifiers` are digests of 32 bytes, one after the other. The owners of tasks and nullifiers are the
+    operations, in their order, where no list says otherwise.
+    """
+
+    operation_ids: list[str]
+    outputs: bytes
+    task_ids: list[str]
+    nullifiers: bytes
+    task_owners: list[str] | None = None
+    nullifier_owners: list[str] | None = None
+
+
 class StateImage(msgspec.Struct):
     """The persisted part of the state, as a snapshot holds it."""
 
@@ -95,9 +113,7 @@ class StateImage(msgspec.Struct):
     ended: dict[str, Operation]
     batches: dict[str, Batch]
     ended_batches: dict[str, Batch]
-    confirmed_outputs: dict[str, bytes]
-    confirmed_tasks: dict[str, str]
-    spent_nullifiers: dict[bytes, str]
+    confirmed: ConfirmedColumns
     overrides: dict[str, bool | int | float | str]
     slashes: dict[str, SlashRecord]
     orphans: dict[str, Orphans]
@@ -111,6 +127,19 @@ class StateImage(msgspec.Struct):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(StateImage)
+_DIGEST = struct.Struct("32s")
+
+#: Raised when the fold comes to give another state for the same events: snapshots of before are not used any more.
+FOLD_VERSION = 1
+
+
+def _state_schema() -> str:
+    fields = json.dumps(msgspec.json.schema(StateImage), sort_keys=True)
+    return f"{FOLD_VERSION}:{hashlib.sha256(fields.encode()).hexdigest()[:16]}"
+
+
+#: Names the format of `CoreState.dump`; it changes with the fields of the records by itself.
+STATE_SCHEMA = _state_schema()
 
 
 class CoreState:
@@ -154,6 +183,7 @@ class CoreState:
         self.submitted: dict[str, None] = {}
         self.commitments = 0
         self.snapshots = 0
+        self.assumed: dict[str, Assumed] = {}
         self.branches = 0
         self.locked_lamports = 0
         self.open_bytes = 0
@@ -161,6 +191,7 @@ class CoreState:
         self.depth_counts: dict[int, int] = {}
         self.ended_batch_operations = 0
         self.depth_cache: dict[str, int] = {}
+        self.lineage_cache: dict[str, Mapping[tuple[str, str], int]] = {}
 
     def apply(self, event: Event) -> None:
         """Fold one event in.
@@ -264,12 +295,26 @@ class CoreState:
 
     def dump(self) -> bytes:
         """The persisted part as MessagePack; states that events made equal give equal bytes."""
-        return _ENCODER.encode(
-            StateImage(**{name: getattr(self, name) for name in StateImage.__struct_fields__})
+        fields = {name: getattr(self, name) for name in StateImage.__struct_fields__ if name != "confirmed"}
+        return _ENCODER.encode(StateImage(confirmed=self._columns(), **fields))
+
+    def _columns(self) -> ConfirmedColumns:
+        operation_ids = list(self.confirmed_outputs)
+        task_owners, nullifier_owners = (
+            list(self.confirmed_tasks.values()),
+            list(self.spent_nullifiers.values()),
+        )
+        return ConfirmedColumns(
+            operation_ids=operation_ids,
+            outputs=b"".join(self.confirmed_outputs.values()),
+            task_ids=list(self.confirmed_tasks),
+            nullifiers=b"".join(self.spent_nullifiers),
+            task_owners=None if task_owners == operation_ids else task_owners,
+            nullifier_owners=None if nullifier_owners == operation_ids else nullifier_owners,
         )
 
     @classmethod
-    def load(cls, body: bytes) -> "CoreState":
+    def load(cls, body: bytes | memoryview) -> "CoreState":
         """The state that `dump` wrote, its indexes made anew.
 
         Raises:
@@ -278,9 +323,22 @@ class CoreState:
         image = _DECODER.decode(body)
         state = cls(retained=image.retained)
         for name in StateImage.__struct_fields__:
-            setattr(state, name, getattr(image, name))
+            if name != "confirmed":
+                setattr(state, name, getattr(image, name))
+        state._load_confirmed(image.confirmed)
         state._index()
         return state
+
+    def _load_confirmed(self, columns: ConfirmedColumns) -> None:
+        ids = columns.operation_ids
+        task_owners = ids if columns.task_owners is None else columns.task_owners
+        nullifier_owners = ids if columns.nullifier_owners is None else columns.nullifier_owners
+        try:
+            self.confirmed_outputs = dict(zip(ids, _digests(columns.outputs), strict=True))
+            self.confirmed_tasks = dict(zip(columns.task_ids, task_owners, strict=True))
+            self.spent_nullifiers = dict(zip(_digests(columns.nullifiers), nullifier_owners, strict=True))
+        except (ValueError, struct.error) as error:
+            raise msgspec.DecodeError(f"the columns of what was confirmed do not fit: {error}") from error
 
     def _index(self) -> None:
         self._reset_indexes()
@@ -319,6 +377,8 @@ class CoreState:
         self.open_bytes += operation.output_bytes + OPERATION_OVERHEAD_BYTES
         if operation.speculative:
             self.snapshots += operation.snapshot
+            if operation.snapshot:
+                snapshots.take(self, operation)
             self.depth_counts[operation.depth] = self.depth_counts.get(operation.depth, 0) + 1
         if operation.state in IN_BATCH:
             self.task_in_flight[operation.task_id] = operation.operation_id
@@ -326,6 +386,10 @@ class CoreState:
             self.queued_rows += operation.rows
             if operation.group or not operation.blocked:
                 self.ready.add(operation)
+
+
+def _digests(joined: bytes) -> Iterator[bytes]:
+    return (digest for (digest,) in _DIGEST.iter_unpack(joined))
 
 
 def replay(events: Iterable[Event], *, retained: int = RETAINED_OPERATIONS) -> CoreState:

@@ -8,23 +8,27 @@ from typing import Annotated
 import psutil
 from fastapi import Depends, Request
 
+from coordinator.console.overview import History
 from coordinator.core.engine import Engine
 from coordinator.core.state import CoreState
 from coordinator.http.auth import Authenticator
 from coordinator.metrics import Metrics
 from coordinator.metrics_samples import Reading
 from coordinator.service import Service
-from coordinator.settings import Settings
+from coordinator.settings import Scalar, Settings
+from coordinator.tokens import Scope
 
 
 @dataclass
 class Context:
-    """One application's surroundings. `streams`: event streams that are open."""
+    """One application's surroundings. `streams`: event streams that are open; `simulations`: those under way."""
 
     service: Service
     auth: Authenticator
     metrics: Metrics
     streams: int = 0
+    simulations: int = 0
+    history: History = field(default_factory=History)
     _process: psutil.Process = field(default_factory=psutil.Process)
 
     @property
@@ -45,12 +49,17 @@ class Context:
     def require_reader(self, request: Request) -> None:
         """Let a read of `/v1` pass. Raises CoreError: unauthorized, where reads need a token."""
         if self.settings.flag("admin.require_token_for_reads"):
-            self.auth.anyone(request)
+            self.auth.anyone(request, Scope.READ)
 
     def require_admin_reader(self, request: Request) -> None:
         """Let a read of `/admin` or `/metrics` pass. Raises CoreError: unauthorized or forbidden."""
         if self.settings.flag("admin.require_token_for_reads"):
-            self.auth.operator(request)
+            self.auth.operator(request, Scope.READ)
+
+    async def record(self, by: str | None, action: str, **after: Scalar) -> None:
+        """Keep for the audit what an operator did through `/v1`; None is an agent, whose writes the log has anyway."""
+        if by is not None:
+            await self.service.note(action, before={}, after=after, by=by)
 
     def memory_bytes(self) -> int:
         """The process's resident memory."""

@@ -90,5 +90,5 @@ RECEIPT = Receipt(
     parameters=ParametersPart(name="standard", conjectured_bits=107, proven_bits=65),
     mock=False,
     chain=ChainPart(slot=5, transaction="batch-1.1"),
-    work=WorkPart(worker="worker-0", backend="cpu", attempts=1, prove_ms=900, permutations=24),
+    work=WorkPart(worker="w-1", backend="cpu", attempts=1, prove_ms=900, permutations=24),
 )

@@ -14,11 +14,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.http.errors import SEVERITIES, CountError, error_response, internal_response
 from coordinator.logs import get_logger
+from workers.http_server import host_allowed
 
 _log = get_logger("http")
 
 #: Probes (kubelet, load balancers) come by address, so these paths answer whatever Host says.
 OPEN_PATHS = frozenset({"/health", "/ready"})
+
+#: What a browser is told of every answer: it is data, for nobody's page, and not to be kept. A handler that serves a
+#: page sets its own.
+SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+HTTPS_HEADERS = ((b"strict-transport-security", b"max-age=31536000"),)
 
 
 class Gate:
@@ -37,7 +50,7 @@ class Gate:
         refusal = self._refusal(scope)
         if refusal is not None:
             self._count_error(refusal.code, SEVERITIES[refusal.code])
-            await error_response(refusal)(scope, receive, send)
+            await error_response(refusal)(scope, receive, _marked(scope, send))
             return
         await self._guarded(scope, receive, send)
 
@@ -55,19 +68,18 @@ class Gate:
         return None
 
     def _allows(self, authority: str) -> bool:
-        return "*" in self._allowed or _without_port(authority).lower() in self._allowed
+        return host_allowed(authority, self._allowed)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)
         started = False
 
-        async def send_marked(message: Message) -> None:
+        async def send_first(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            started = started or message["type"] == "http.response.start"
             await send(message)
 
+        send_marked = _marked(scope, send_first, (b"x-request-id", request_id.encode()))
         try:
             await self._app(scope, receive, send_marked)
         except Exception:
@@ -79,16 +91,23 @@ class Gate:
                 await internal_response(request_id)(scope, receive, send_marked)
 
 
+def _marked(scope: Scope, send: Send, *more: tuple[bytes, bytes]) -> Send:
+    """`send`, with the headers of every answer that the handler did not set itself."""
+    headers = (*more, *SECURITY_HEADERS, *(HTTPS_HEADERS if scope.get("scheme") == "https" else ()))
+
+    async def send_marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = message["headers"]
+            names = {name for name, _ in own}
+            message["headers"] = [*own, *(header for header in headers if header[0] not in names)]
+        await send(message)
+
+    return send_marked
+
+
 def _authority(origin: str) -> str:
     """`https://host:1` → `host:1`; nothing for `null` and for what is no origin."""
     try:
         return urlsplit(origin).netloc
     except ValueError:
         return ""
-
-
-def _without_port(authority: str) -> str:
-    """`localhost:9090` → `localhost`, `[::1]:9090` → `[::1]`."""
-    if authority.startswith("["):
-        return authority.partition("]")[0] + "]"
-    return authority.partition(":")[0]

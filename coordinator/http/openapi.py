@@ -13,9 +13,20 @@ from fastapi.routing import APIRoute
 
 from coordinator.core.errors import ERRORS, ErrorCode
 from coordinator.http.errors import TOO_EARLY, ErrorAnswer
+from coordinator.http.gate import OPEN_PATHS
+from coordinator.tokens import Scope
 
 _REF = "#/components/schemas/{name}"
 _TYPES: set[Any] = {ErrorAnswer}
+#: What any route may answer before its handler is asked: who is calling, how often, by what name, with what parameters.
+_EVERYWHERE = (
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.HOST_NOT_ALLOWED,
+    ErrorCode.INVALID,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.INTERNAL,
+)
 
 
 class RouteDocs(TypedDict):
@@ -38,12 +49,13 @@ def describe(
     errors: Iterable[ErrorCode] = (),
     denials: bool = False,
     secured: bool = False,
+    scope: Scope | None = None,
     media_type: str = "application/json",
 ) -> RouteDocs:
     """Document a route: what goes in, what comes out by status, and which errors it answers.
 
     `answers` maps a status to a struct (or a generic of structs, or None for plain text). `example` is of the
-    first of them.
+    first of them. `scope`: what an operator's token needs, where it is not `operate`.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for at, (status, kind) in enumerate(answers.items()):
@@ -56,8 +68,8 @@ def describe(
     extra: dict[str, Any] = {}
     if body is not None:
         extra["requestBody"] = {"required": body_required, "content": _content(body, body_example)}
-    if secured:
-        extra["security"] = [{"bearer": []}]
+    if secured or scope is not None:
+        extra["security"] = [{"bearer": [] if scope is None else [scope.value]}]
     return RouteDocs(
         summary=summary, status_code=next(iter(answers)), responses=responses, openapi_extra=extra
     )
@@ -102,6 +114,12 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
         operation["responses"]["422"] = _error_response(422, [ErrorCode.INVALID])
     for status, response in route.responses.items():
         operation["responses"][str(status)]["content"] = response["content"]
+    if route.path_format not in OPEN_PATHS:
+        for code in _EVERYWHERE:
+            status = str(ERRORS[code].status)
+            operation["responses"].setdefault(status, _error_response(int(status), [code]))
+    if route.path_format.startswith("/admin") and operation.get("security") == [{"bearer": []}]:
+        operation["security"] = [{"bearer": [Scope.OPERATE.value]}]
     if route.openapi_extra and "requestBody" in route.openapi_extra:
         operation["requestBody"] = route.openapi_extra["requestBody"]
 

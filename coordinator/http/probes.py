@@ -3,12 +3,14 @@
 from fastapi import APIRouter, Request, Response
 
 from coordinator.answers_admin import DetailedHealthAnswer, HealthAnswer, ReadyAnswer
+from coordinator.answers_recovery import LogHealth
 from coordinator.health import speculation_enabled
 from coordinator.http.admin.status import version
 from coordinator.http.context import Context, Ctx
 from coordinator.http.openapi import describe
 from coordinator.http.wire import answer, whole
 from coordinator.metrics import CONTENT_TYPE
+from coordinator.shell.assembly import Parts
 
 router = APIRouter(tags=["health"])
 
@@ -66,6 +68,18 @@ async def ready(ctx: Ctx) -> Response:
             speculation="enabled",
             generator="stark",
             version="0.1.0",
+            log=LogHealth(
+                state="writable",
+                reason=None,
+                verification="ok",
+                verified_events=120_000,
+                events_to_verify=120_000,
+                events=120_400,
+                snapshot_at_event=120_000,
+                since_snapshot=2_200,
+                archived_segments=0,
+                reloads=0,
+            ),
         ),
     ),
 )
@@ -99,4 +113,21 @@ def _detailed(ctx: Context) -> DetailedHealthAnswer:
         speculation="enabled" if speculation_enabled(ctx.engine) else "disabled",
         generator=ctx.settings.text("speculation.proof.generator"),
         version=version(),
+        log=_log_health(ctx.service.parts),
+    )
+
+
+def _log_health(parts: Parts) -> LogHealth:
+    upkeep, verification = parts.upkeep, parts.upkeep.verification
+    return LogHealth(
+        state=parts.log_state,
+        reason=parts.journal.read_only,
+        verification=verification.state,
+        verified_events=verification.checked_events,
+        events_to_verify=verification.total_events,
+        events=parts.log.head.seq,
+        snapshot_at_event=upkeep.snapshot_seq,
+        since_snapshot=upkeep.since_snapshot,
+        archived_segments=len(parts.log.archive.segments()),
+        reloads=parts.recovery.reloads,
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from coordinator.answers import AgentAnswer
 from coordinator.client.aio import AsyncClient
+from coordinator.client.trust import trusted
 
 TIMEOUT_S = 120.0
 
@@ -60,7 +61,8 @@ async def audit(
         AuditError: the system gave no such answer.
     """
     agents = dict(zip(agent_ids, await asyncio.gather(*map(client.agent, agent_ids)), strict=True))
-    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
+    verify = trusted(url, None)
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, verify=verify, trust_env=False) as http:
         integrity = await _get(http, "/admin/integrity-check", _Integrity)
         stake = await _get(http, "/admin/stake/status", _Stake)
     broken = [f"invariant {name} does not hold" for name, held in integrity.invariants.items() if not held]

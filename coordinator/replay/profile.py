@@ -17,6 +17,8 @@ EMBEDDED: Mapping[str, Value] = {
     "log.level": "info",
 }
 
+GENERATOR = "speculation.proof.generator"
+
 #: How the profile is shown: a name and the key behind it.
 SHOWN: Mapping[str, str] = {
     "mode": "speculation.mode",
@@ -24,6 +26,7 @@ SHOWN: Mapping[str, str] = {
     "branches": "speculation.max_parallel_branches",
     "snapshots": "speculation.limits.max_state_snapshots",
     "cross_agent": "speculation.features.enable_cross_agent_speculation",
+    "proofs": GENERATOR,
     "parameters": "proof.parameters",
     "workers": "speculation.proof.worker_threads",
 }
@@ -40,6 +43,11 @@ def read_profile(config: ConfigAnswer, *, agents: int) -> dict[str, Any]:
     profile: dict[str, Any] = {name: config.keys[key].value for name, key in SHOWN.items()}
     slots, slot_ms = (_integer(config, name) for name in ("chain.confirmation_slots", "chain.slot_ms"))
     return {**profile, "agents": agents, "confirmation_s": slots * slot_ms / 1000}
+
+
+def proofs_are_real(config: ConfigAnswer) -> bool:
+    """Whether the system's receipts can be verified: a mock proof proves nothing."""
+    return config.keys[GENERATOR].value != "mock"
 
 
 def slash_basis_points(config: ConfigAnswer) -> int:

@@ -22,7 +22,7 @@ from coordinator.replay.expectation import complaints_about, expected_slash, sla
 from coordinator.replay.faults import PlannedFaults
 from coordinator.replay.http_session import HttpSession, open_client
 from coordinator.replay.names import api_task_id
-from coordinator.replay.profile import embedded_environment, read_profile, slash_basis_points
+from coordinator.replay.profile import embedded_environment, proofs_are_real, read_profile, slash_basis_points
 from coordinator.replay.receipts import Collected, collect, time_verification
 from coordinator.replay.report import RunReport, RunResult
 from coordinator.replay.workflow import Workflow
@@ -187,7 +187,7 @@ class _Run:
             *checked.complaints,
         ]
         verified, verify_ms = None, None
-        if collected.paths:
+        if collected.paths and proofs_are_real(config):
             verified = max(collected.paths.values(), key=lambda path: path.name)
             verify_ms = await asyncio.to_thread(time_verification, verified)
         return RunResult(

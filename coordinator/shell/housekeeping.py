@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-import psutil
-
 from coordinator.core.engine import Engine
 from coordinator.core.events import (
     BatchConfirmed,
@@ -28,12 +26,20 @@ class Housekeeping:
     """Ticks four times a second; erases the secrets of ended operations and the proofs of dissolved batches."""
 
     def __init__(
-        self, *, engine: Engine, journal: Journal, log: EventLog, clock_ms: Callable[[], int]
+        self,
+        *,
+        engine: Engine,
+        journal: Journal,
+        log: EventLog,
+        clock_ms: Callable[[], int],
+        memory_bytes: Callable[[], int],
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._store = log
         self._clock_ms = clock_ms
+        self._memory_bytes = memory_bytes
+        self.on_tick: Callable[[], None] | None = None
         self._ended: list[str] = []
         self._dissolved: list[str] = []
 
@@ -52,12 +58,13 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Until cancelled, or until the journal is read-only."""
-        process = psutil.Process()
         while self._journal.read_only is None:
-            self._engine.memory_bytes = process.memory_info().rss
+            self._engine.memory_bytes = self._memory_bytes()
             self._engine.tick(now_ms=self._clock_ms())
             await self._journal.commit()
             await self._clean()
+            if self.on_tick is not None:
+                self.on_tick()
             await asyncio.sleep(_TICK_S)
 
     async def _clean(self) -> None:

@@ -1,7 +1,7 @@
 """From a decision to a durable fact: the one way in which events reach the log and then everyone who waits for them.
 
 The core applies its events to memory at once; nobody outside is told before they are on disk. After a failed write
-memory is ahead of the disk, so the journal is read-only until the process starts again.
+memory is ahead of the disk, so the journal is read-only until the state was read from the disk again (recovery.py).
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from coordinator.core.events import (
     QueueCleared,
     RollbackPending,
 )
+from coordinator.logs import get_logger
 from coordinator.store.errors import LogBusy, LogUnwritable
 from coordinator.store.log import EventLog
 from coordinator.store.proofs import ProofRecord
@@ -30,6 +31,8 @@ from coordinator.store.witnesses import Witness
 RECENT_EVENTS = 20_000
 #: A subscriber this far behind is ended: it resumes from the log with its last id.
 SUBSCRIBER_EVENTS = 10_000
+
+_log = get_logger("journal")
 
 Listener = Callable[[int, Sequence[Event]], None]
 
@@ -78,6 +81,26 @@ class Journal:
         """
         if self.read_only is not None:
             raise CoreError(ErrorCode.READ_ONLY, self.read_only)
+
+    def stop(self, reason: str) -> None:
+        """Takes nothing more until `resume`; what was handed to the log is still written."""
+        self._fail(reason)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something that memory holds is not on the disk yet."""
+        return self._last is not None and not self._last.done()
+
+    async def settled(self) -> None:
+        """Returns once every group that was committed is durable or refused."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
+
+    def resume(self) -> None:
+        """Takes events again. The log is writable, the engine's state is the log's, and everything has `settled`."""
+        assert self._drain is None, "a group waits for the log that was"
+        self._last = None
+        self.read_only = None
 
     async def commit(self, *, witnesses: Sequence[Witness] = (), proofs: Sequence[ProofRecord] = ()) -> None:
         """Returns once everything the engine has decided so far is durable and published.
@@ -143,6 +166,7 @@ class Journal:
     def _fail(self, reason: str) -> None:
         if self.read_only is None:
             self.read_only = reason
+            _log.error("read_only", reason=reason)
             for operation_id in list(self._waiting):
                 self._wake(operation_id)
 

@@ -5,14 +5,17 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from coordinator.chain.verification import InvalidProofError, Verify
 from coordinator.core.commands import ProvedBatch
 from coordinator.core.engine import Engine
+from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.planner import PlannerView, plan
 from coordinator.core.records import Batch, Operation
 from coordinator.core.states import ReturnReason
 from coordinator.logs import get_logger
+from coordinator.shell.bundling import Bundling
 from coordinator.shell.journal import Journal
 from coordinator.shell.pause import wait_or_pause
 from coordinator.store.proofs import ProofRecord
@@ -41,6 +44,15 @@ _RETURNS: Mapping[ProverErrorCode, ReturnReason] = {
     ProverErrorCode.OUT_OF_MEMORY: ReturnReason.OUT_OF_MEMORY,
     ProverErrorCode.TOO_LARGE: ReturnReason.PROVER_ERROR,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a batch came back without a proof; `index`: the operation that the prover names, where it does."""
+
+    reason: ReturnReason
+    detail: str
+    index: int | None = None
 
 
 class Proving:
@@ -74,6 +86,8 @@ class Proving:
         self._killer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._started = 0
+        self.bundling: Bundling | None = None
+        """Where failed batches are kept to be proved again, or None."""
 
     def wake(self) -> None:
         """Something changed that the planner should see."""
@@ -118,7 +132,10 @@ class Proving:
 
     def _done(self, batch_id: str, task: "asyncio.Task[None]") -> None:
         self._running.pop(batch_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, CoreError) and error.code is ErrorCode.READ_ONLY:
+            return  # the disk refuses: what the batch becomes is decided anew from what is on it
+        if error is not None:
             _log.error("prove_failed", batch_id=batch_id, exc_info=error)
             # A defect must not leave the batch in PROVING for ever.
             self._stranded[batch_id] = f"a defect in the coordinator: {type(error).__name__}"
@@ -149,22 +166,34 @@ class Proving:
         if self._started in self._killed_batches:
             self._kill_soon(batch.worker_id)
         operations = [self._engine.state.operation(i) for i in batch.operation_ids]
+        request = await self._request(batch, operations)
         try:
-            request = await self._request(batch, operations)
             timeout_s = self._engine.config.proof_timeout_ms / 1000
             result = await self._pool.prove(batch.worker_id, request, timeout_s)
             await self._check(operations, result)
         except ProverError as error:
-            reason = _RETURNS.get(error.code, ReturnReason.PROVER_ERROR)
-            await self._failed(batch, reason, str(error), error.index)
+            failure = _Failure(
+                _RETURNS.get(error.code, ReturnReason.PROVER_ERROR), str(error), index=error.index
+            )
         except WorkerLost as error:
-            await self._failed(batch, ReturnReason.WORKER_LOST, str(error))
+            failure = _Failure(ReturnReason.WORKER_LOST, str(error))
         except ProofTimeout as error:
-            await self._failed(batch, ReturnReason.TIMEOUT, str(error))
+            failure = _Failure(ReturnReason.TIMEOUT, str(error))
         except InvalidProofError as error:
-            await self._failed(batch, ReturnReason.INVALID_PROOF, str(error))
+            failure = _Failure(ReturnReason.INVALID_PROOF, str(error))
         else:
             await self._proved(batch, result)
+            return
+        await self._failed(batch, failure)
+        if self.bundling is not None:
+            await self.bundling.keep(
+                batch,
+                operations,
+                request,
+                reason=failure.reason.value,
+                detail=failure.detail,
+                index=failure.index,
+            )
 
     async def _request(self, batch: Batch, operations: list[Operation]) -> BatchRequest:
         witnesses = await asyncio.to_thread(self._witnesses.get, batch.operation_ids)
@@ -207,11 +236,12 @@ class Proving:
         if self._engine.batch_proved(batch.batch_id, proved, now_ms=self._clock_ms()):
             await self._journal.commit(proofs=[record])
 
-    async def _failed(
-        self, batch: Batch, reason: ReturnReason, detail: str, index: int | None = None
-    ) -> None:
+    async def _failed(self, batch: Batch, failure: "_Failure") -> None:
+        reason, detail = failure.reason, failure.detail
         _log.warning("batch_failed", batch_id=batch.batch_id, reason=reason.value, detail=detail)
-        self._engine.batch_failed(batch.batch_id, reason, detail, index=index, now_ms=self._clock_ms())
+        self._engine.batch_failed(
+            batch.batch_id, reason, detail, index=failure.index, now_ms=self._clock_ms()
+        )
         await self._journal.commit()
 
     def _kill_soon(self, worker_id: str) -> None:

@@ -10,17 +10,28 @@ from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.records import Batch, Operation
 from coordinator.core.states import OperationState
 from coordinator.store.proofs import ProofRecord, ProofStore
-from workers.receipt import BatchPart, ChainPart, ParametersPart, Receipt, StatementPart, WorkPart
+from workers.batch_proof import Wire
+from workers.receipt import (
+    BatchPart,
+    ChainPart,
+    ParametersPart,
+    Receipt,
+    StatementPart,
+    WorkPart,
+    with_wire,
+)
 from workers.stark.parameters import by_name
 
 MOCK = "mock"
 
 
-async def receipt(engine: Engine, proofs: ProofStore, domain: bytes, operation_id: str) -> dict[str, Any]:
-    """The receipt as JSON-ready data.
+async def receipt(
+    engine: Engine, proofs: ProofStore, domain: bytes, operation_id: str, *, wire: Wire
+) -> dict[str, Any]:
+    """The receipt as JSON-ready data, its proof in that encoding.
 
     Raises:
-        CoreError: unknown_operation, or not_confirmed.
+        CoreError: unknown_operation, not_confirmed, or invalid: a mock proof has no other encoding.
     """
     operation = engine.state.operation(operation_id)
     if operation.state is not OperationState.CONFIRMED or operation.batch_id is None:
@@ -29,7 +40,12 @@ async def receipt(engine: Engine, proofs: ProofStore, domain: bytes, operation_i
     record = await asyncio.to_thread(proofs.get, batch.batch_id)
     if record is None:
         raise CoreError(ErrorCode.NOT_CONFIRMED, f"the proof of batch {batch.batch_id} is not kept")
-    built: dict[str, Any] = msgspec.to_builtins(_receipt(engine, operation, batch, record, domain))
+    made = _receipt(engine, operation, batch, record, domain)
+    if wire is not Wire.PLAIN:
+        if made.mock:
+            raise CoreError(ErrorCode.INVALID, f"a mock proof has no encoding {wire.value}", field="wire")
+        made = await asyncio.to_thread(with_wire, made, wire)  # some 20 ms of hashing
+    built: dict[str, Any] = msgspec.to_builtins(made)
     return built
 
 

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,12 @@ class Database:
         finally:
             connection.close()
 
+    def copy_to(self, target: Path) -> None:
+        """Copies the file as it is at one instant, beside readers and the writer; the copy has mode 0600."""
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(target)) as copy, closing(self._connect()) as source:
+            source.backup(copy)
+
     def empty_wal(self) -> None:
         """Moves the WAL into the file and truncates it, so that no old page is left in it.
 
@@ -175,3 +181,12 @@ def typed_faults(path: Path) -> Iterator[None]:
 def sqlite_files(path: Path) -> tuple[Path, ...]:
     """The file and the two that SQLite keeps beside it."""
     return (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the files' names durable, not only what is in them."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,14 +1,14 @@
 """Opening the log's own file: created where there is none, and its ends checked where there is one."""
 
-import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-from coordinator.store.database import FILE_ERRORS, Database, is_damage
+from coordinator.store.archive import Archive
+from coordinator.store.database import FILE_ERRORS, Database, Migration, is_damage, sync_folder
 from coordinator.store.errors import LogCorrupted, LogUnwritable
 from coordinator.store.hashing import Head, HeadMark, genesis
-from coordinator.store.reader import hash_at, read_ends
+from coordinator.store.reader import OF_INDEXED_KIND, Ends, hash_in, read_ends
 
 
 def open_file(path: Path, *, new_log_id: bytes, new_base_seq: int, expected: bool) -> Database:
@@ -22,15 +22,15 @@ def open_file(path: Path, *, new_log_id: bytes, new_base_seq: int, expected: boo
     if expected and not (path.exists() and path.stat().st_size):
         raise LogCorrupted(0, f"{path.name} is gone")
     try:
-        return Database(path, migrations=(_creator(new_log_id, new_base_seq),))
+        return Database(path, migrations=log_migrations(new_log_id, Head(new_base_seq, genesis(new_log_id))))
     except FILE_ERRORS as error:
         if is_damage(error):
             raise LogCorrupted(0, f"{path.name} cannot be read: {error}") from error
         raise LogUnwritable(f"{path.name}: {error}") from error
 
 
-def check_ends(database: Database, mark: HeadMark) -> tuple[bytes, Head]:
-    """The log's id and head, once base, head, last event and mark agree; the cost does not grow with the log.
+def check_ends(database: Database, mark: HeadMark, archive: Archive) -> Ends:
+    """The log's ends, once archive, base, head, last event and mark agree; the cost does not grow with the log.
 
     A mark that lags behind, as after a power failure, is brought up to date.
 
@@ -39,16 +39,28 @@ def check_ends(database: Database, mark: HeadMark) -> tuple[bytes, Head]:
     """
     marked = read_mark(mark)
     with database.read() as connection:
-        log_id, _, head = read_ends(connection)
-        if hash_at(connection, head.seq) != head.hash or hash_at(connection, head.seq + 1):
+        ends = read_ends(connection)
+        log_id, head = ends.log_id, ends.head
+        if hash_in(connection, head.seq) != head.hash or hash_in(connection, head.seq + 1):
             raise LogCorrupted(head.seq, "the last event is not the one that the log's head names")
         if marked is not None:
             _check_mark(connection, *marked, log_id=log_id, head=head)
+    _check_archive(archive, ends)
     if marked is None or marked[1] != head:
         mark.write(log_id, head)
     mark.sync()
-    _sync_folder(mark.path.parent)
-    return log_id, head
+    sync_folder(mark.path.parent)
+    return ends
+
+
+def _check_archive(archive: Archive, ends: Ends) -> None:
+    """Every archived event must be in some segment; a segment may hold more than was taken out of the file."""
+    seq = ends.first.seq
+    for segment in archive.segments():
+        if segment.base_seq <= seq < segment.head_seq:
+            seq = segment.head_seq
+    if seq < ends.base.seq:
+        raise LogCorrupted(seq + 1, f"archived events up to {ends.base.seq} are missing")
 
 
 def read_mark(mark: HeadMark) -> tuple[bytes, Head] | None:
@@ -70,11 +82,15 @@ def _check_mark(
         raise LogCorrupted(0, "the log is another one than the file head says")
     if reached.seq > head.seq:
         raise LogCorrupted(head.seq + 1, f"acknowledged events up to {reached.seq} are missing at the end")
-    if hash_at(connection, reached.seq) != reached.hash:
+    # An acknowledged head below the base was archived since; the head that lies above it is chained to it.
+    kept = reached.seq >= read_ends(connection).base.seq
+    if kept and hash_in(connection, reached.seq) != reached.hash:
         raise LogCorrupted(reached.seq, "it is not the event that was acknowledged under this number")
 
 
-def _creator(log_id: bytes, base_seq: int) -> Callable[[sqlite3.Connection], None]:
+def log_migrations(log_id: bytes, base: Head) -> Sequence[Migration]:
+    """The log's schema, version by version; a new log gets this id and begins after `base`."""
+
     def create(connection: sqlite3.Connection) -> None:
         connection.execute(
             "CREATE TABLE log (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,"
@@ -84,18 +100,14 @@ def _creator(log_id: bytes, base_seq: int) -> Callable[[sqlite3.Connection], Non
             "CREATE TABLE ends (log_id BLOB NOT NULL, base_seq INTEGER NOT NULL, base_hash BLOB NOT NULL,"
             " head_seq INTEGER NOT NULL, head_hash BLOB NOT NULL) STRICT"
         )
-        first = genesis(log_id)
-        connection.execute(
-            "INSERT INTO ends VALUES (?, ?, ?, ?, ?)", (log_id, base_seq, first, base_seq, first)
-        )
+        connection.execute("INSERT INTO ends VALUES (?, ?, ?, ?, ?)", (log_id, *base, *base))
 
-    return create
+    return create, _allow_an_archive
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the files' names durable, not only what is in them."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _allow_an_archive(connection: sqlite3.Connection) -> None:
+    """Version 2: the log may begin before its file does, and a few kinds of events are found by kind."""
+    connection.execute("ALTER TABLE ends ADD COLUMN first_seq INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE ends ADD COLUMN first_hash BLOB NOT NULL DEFAULT x''")
+    connection.execute("UPDATE ends SET first_seq = base_seq, first_hash = base_hash")
+    connection.execute(f"CREATE INDEX log_by_kind ON log (kind, seq) WHERE {OF_INDEXED_KIND}")

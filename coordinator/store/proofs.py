@@ -1,6 +1,8 @@
 """Batch proofs, beside the log, which holds their digests. Written before the event that names the batch."""
 
 import sqlite3
+import threading
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -35,8 +37,12 @@ def _create(connection: sqlite3.Connection) -> None:
     )
 
 
+#: Proofs that are kept in memory: a proof is posted moments after it was stored.
+CACHE_BYTES = 32 * 2**20
+
+
 class ProofStore:
-    """The file `proofs.sqlite3`. Every method may be called from any thread."""
+    """The file `proofs.sqlite3`, its latest proofs in memory too. Every method may be called from any thread."""
 
     def __init__(self, path: Path) -> None:
         """Opens or creates the file.
@@ -48,14 +54,20 @@ class ProofStore:
         self.path = path
         with typed_faults(self.path):
             self._database = Database(path, migrations=(_create,))
+        self._cache: OrderedDict[str, ProofRecord] = OrderedDict()
+        self._cached_bytes = 0
+        self._cache_lock = threading.Lock()
 
     def put(self, records: Iterable[ProofRecord]) -> None:
         """Stores proofs durably; one that is there already is replaced."""
+        kept = list(records)
         rows = [
-            (r.batch_id, r.root, r.parameters, r.log_rows, sha256(r.proof).digest(), r.proof) for r in records
+            (r.batch_id, r.root, r.parameters, r.log_rows, sha256(r.proof).digest(), r.proof) for r in kept
         ]
         with typed_faults(self.path), self._database.write() as connection:
             connection.executemany("INSERT OR REPLACE INTO proofs VALUES (?, ?, ?, ?, ?, ?)", rows)
+        for record in kept:
+            self._remember(record)
 
     def get(self, batch_id: str) -> ProofRecord | None:
         """The proof of a batch, or None where there is none.
@@ -63,6 +75,11 @@ class ProofStore:
         Raises:
             StoreCorrupted: the file holds other bytes than were written.
         """
+        with self._cache_lock:
+            cached = self._cache.get(batch_id)
+            if cached is not None:
+                self._cache.move_to_end(batch_id)
+                return cached
         with typed_faults(self.path), self._database.read() as connection:
             row = connection.execute(
                 "SELECT proof, root, parameters, log_rows, sha256 FROM proofs WHERE batch_id = ?", (batch_id,)
@@ -72,6 +89,30 @@ class ProofStore:
         if sha256(row[0]).digest() != row[4]:
             raise StoreCorrupted(self.path, f"the proof of batch {batch_id} is not the one that was stored")
         return ProofRecord(batch_id, *row[:4])
+
+    @property
+    def cached_bytes(self) -> int:
+        """What the proofs in memory take."""
+        return self._cached_bytes
+
+    def drop_cache(self) -> None:
+        """Lets go of the proofs in memory; they are on the disk."""
+        with self._cache_lock:
+            self._cache.clear()
+            self._cached_bytes = 0
+
+    def _remember(self, record: ProofRecord) -> None:
+        with self._cache_lock:
+            self._let_go(record.batch_id)
+            self._cache[record.batch_id] = record
+            self._cached_bytes += len(record.proof)
+            while self._cached_bytes > CACHE_BYTES:
+                self._let_go(next(iter(self._cache)))
+
+    def _let_go(self, batch_id: str) -> None:
+        record = self._cache.pop(batch_id, None)
+        if record is not None:
+            self._cached_bytes -= len(record.proof)
 
     def batch_ids(self) -> frozenset[str]:
         """The batches that have a proof here."""
@@ -84,6 +125,9 @@ class ProofStore:
             connection.executemany(
                 "DELETE FROM proofs WHERE batch_id = ?", [(batch_id,) for batch_id in batch_ids]
             )
+        with self._cache_lock:
+            for batch_id in batch_ids:
+                self._let_go(batch_id)
 
     def drop_orphans(self, known_ids: Collection[str]) -> int:
         """Forgets what no logged batch names (a crash came between two commits); returns how many."""

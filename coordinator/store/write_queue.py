@@ -103,5 +103,10 @@ class WriteQueue:
         """Events that wait for the writer now."""
         return self._events
 
+    @property
+    def queued_bytes(self) -> int:
+        """What they hold in memory, without the small parts."""
+        return self._bytes
+
     def _fits(self, events: int, num_bytes: int) -> bool:
         return self._events + events <= self._max_events and self._bytes + num_bytes <= self._max_bytes

@@ -2,7 +2,7 @@
 
     target, field               how a kernel is declared; arithmetic in a thread
     hashing, transform,         the kernels
-    opening, quotient
+    opening, quotient, digests
     entry, compiler             numba-cuda: from a body to PTX, kept by the hash of all sources
     device, matrix, tables      memory and launches through CuPy; matrices; what is made once a size
     merkle, backend             `kernels.backend.Backend` on a device

@@ -13,7 +13,8 @@ import numpy as np
 
 from kernels import field
 from kernels.cpu import CpuBackend
-from kernels.cuda import hashing, merkle, opening, quotient, transform
+from kernels.cuda import absorb, hashing, merkle, opening, quotient, transform
+from kernels.cuda.batches import Batches
 from kernels.cuda.device import CupyDevice, Device
 from kernels.cuda.matrix import Matrix
 from kernels.cuda.tables import Tables
@@ -22,14 +23,13 @@ from kernels.extension import powers as ext_powers
 from kernels.field import EXT_DEGREE, U32, Ext
 from kernels.grind import MAX_BITS, duplex_input
 from kernels.hashing import I64
+from kernels.messages import U8
 from kernels.poseidon2 import DIGEST_LEN, RATE_24, TRACE_WIDTH
 from kernels.program import SymbolicProgram
 
 Array: TypeAlias = Any
 """A `Matrix`, or U32 on the host: a prover passes on what it got, and need not know which."""
 
-HOST_ROWS = 4096
-"""Batches with host operands below this are computed on the host."""
 _COLUMN_MAJOR_FROM = 2 * EXT_DEGREE + 1  # columns; narrower matrices keep their rows together
 _SUM_BLOCKS = 1024  # blocks that fill a GPU when columns are summed
 _GRIND_BLOCKS = 1024  # of `hashing.GRIND_CANDIDATES` each, between two looks at what was found
@@ -42,7 +42,8 @@ def open_backend(threads: int | None = None) -> "CudaBackend":
         DeviceError: there is no GPU, no driver, or no code for it and no compiler.
     """
     backend = CudaBackend(threads=threads)
-    backend.permutation_trace(np.zeros((1, 16), np.uint32), out=backend.new_trace(1, TRACE_WIDTH))
+    trace, _ = backend.new_trace(1, TRACE_WIDTH, log_blowup=0)
+    backend.permutation_trace(np.zeros((1, 16), np.uint32), out=trace)
     return backend
 
 
@@ -58,14 +59,15 @@ class CudaBackend:
         """
         self.device: Device = device if device is not None else CupyDevice()
         self.host = CpuBackend(threads)
+        self.batches = Batches(self.device, self.host)
         self._tables = Tables(self.device)
 
     @property
     def threads(self) -> int:
         return self.host.threads
 
-    def upload(self, values: Array) -> Matrix:
-        """U32[n, w] in device memory; what is there already stays."""
+    def upload(self, values: Array) -> Array:
+        """A `Matrix`."""
         if isinstance(values, Matrix):
             return values
         assert values.ndim == 2, values.shape
@@ -74,62 +76,48 @@ class CudaBackend:
         matrix = Matrix.row_major(self.device, self.device.upload(values), rows, columns)
         return matrix if columns < _COLUMN_MAJOR_FROM else self._transposed(matrix)
 
-    def download(self, values: Array) -> U32:
-        """U32 on the host."""
-        return np.asarray(values)
+    def new_trace(self, rows: int, width: int, *, log_blowup: int) -> tuple[Array, None]:
+        return Matrix.column_major(self.device, self.device.empty(rows * width), rows, width), None
 
-    def new_trace(self, rows: int, width: int) -> Matrix:
-        """A trace of zeros, to be filled by `permutation_trace` and `write_columns`."""
-        return Matrix.column_major(self.device, self.device.zeros(rows * width), rows, width)
-
-    def write_columns(self, trace: Matrix, start: int, values: U32) -> None:
-        """Columns `start` ... of a trace from U32[rows, k]."""
+    def write_columns(self, trace: Array, start: int, values: U32) -> None:
         source = Matrix.row_major(self.device, self.device.upload(values), *values.shape)
         merkle.copy(self.device, source, trace[:, start : start + source.columns])
 
+    def take(self, trace: Array, rows: I64, columns: slice) -> U32:
+        window = trace[:, columns]
+        out = self.device.empty(max(1, len(rows) * window.columns))
+        if len(rows):
+            places = self.device.upload(rows.astype(np.int64))
+            self.device.launch(hashing.gather_rows, out.size, *window.layout, window.columns, places, 0, out)
+        return self.device.download(out)[: len(rows) * window.columns].reshape(len(rows), window.columns)
+
     def permute(self, states: U32) -> U32:
-        if len(states) < HOST_ROWS:
-            return self.host.permute(states)
-        kernel = hashing.permute_16 if states.shape[1] == 16 else hashing.permute_24
-        out = self.device.empty(states.size)
-        self.device.launch(kernel, len(states), self.device.upload(states), out)
-        return self.device.download(out).reshape(states.shape)
+        return self.batches.permute(states)
 
     def hash_tagged(self, elements: U32, offsets: I64, tags: U32) -> U32:
-        count = len(tags)
-        if count < HOST_ROWS:
-            return self.host.hash_tagged(elements, offsets, tags)
-        lengths = np.diff(offsets)
-        assert (offsets[0], offsets[-1]) == (0, elements.size), "the offsets do not span the elements"
-        assert (lengths >= 0).all(), "the offsets do not rise"
-        capacities = field.to_monty(np.stack((tags.astype(np.int64), lengths), axis=1))
-        out = self.device.empty(count * DIGEST_LEN)
-        # An empty buffer has no address: one word more, which no input reaches.
-        words = self.device.upload(np.append(elements, np.uint32(0)))
-        places = self.device.upload(offsets.astype(np.int64))
-        self.device.launch(hashing.sponge_tagged, count, words, places, self.device.upload(capacities), out)
-        return self.device.download(out).reshape(count, DIGEST_LEN)
+        return self.batches.hash_tagged(elements, offsets, tags)
 
-    def absorb(self, elements: U32, offsets: I64, tags: U32) -> tuple[U32, U32]:
-        # Its states go into a trace that is made on the host, and a long input is one chain on any machine.
-        return self.host.absorb(elements, offsets, tags)
+    def absorb(self, elements: U32, offsets: I64, tags: U32, *, out: Array, rows: I64) -> U32:
+        if isinstance(out, np.ndarray):
+            return self.host.absorb(elements, offsets, tags, out=out, rows=rows)
+        return absorb.absorb(self.device, self.host.pool, elements, offsets, tags, out=out, rows=rows)
 
     def hash_rows(self, rows: Array) -> U32:
-        if isinstance(rows, np.ndarray) and len(rows) < HOST_ROWS:
-            return self.host.hash_rows(rows)
+        if isinstance(rows, np.ndarray):
+            return self.batches.hash_rows(rows)
         matrix = self.upload(rows)
         out = self.device.empty(len(matrix) * DIGEST_LEN)
         merkle.hash_rows(self.device, matrix, out)
         return self.device.download(out).reshape(-1, DIGEST_LEN)
 
     def compress_pairs(self, left: U32, right: U32) -> U32:
-        if len(left) < HOST_ROWS:
-            return self.host.compress_pairs(left, right)
-        assert left.shape == right.shape == (len(left), DIGEST_LEN), (left.shape, right.shape)
-        out = self.device.empty(left.size)
-        sides = self.device.upload(left), self.device.upload(right)
-        self.device.launch(hashing.compress, len(left), *sides, out, DIGEST_LEN)
-        return self.device.download(out).reshape(left.shape)
+        return self.batches.compress_pairs(left, right)
+
+    def sha256(self, data: U8, offsets: I64) -> U8:
+        return self.batches.sha256(data, offsets)
+
+    def blake3(self, data: U8, offsets: I64) -> U8:
+        return self.batches.blake3(data, offsets)
 
     def permutation_trace(self, inputs: U32, *, out: Array) -> Array:
         """As `Backend.permutation_trace`; a `Matrix` as `out` may hold several permutations a row, its width
@@ -141,12 +129,7 @@ class CudaBackend:
             assert out.columns >= per_row * TRACE_WIDTH, (out.columns, per_row)
             self._trace(inputs, out, per_row)
             return out
-        if count < HOST_ROWS:
-            return self.host.permutation_trace(inputs, out=out)
-        rows = Matrix.row_major(self.device, self.device.empty(count * TRACE_WIDTH), count, TRACE_WIDTH)
-        self._trace(inputs, rows, 1)
-        out[:, :TRACE_WIDTH] = self.device.download(rows.buffer).reshape(count, TRACE_WIDTH)
-        return out
+        return self.batches.permutation_trace(inputs, out=out)
 
     def _trace(self, inputs: U32, out: Matrix, per_row: int) -> None:
         assert inputs.shape == (len(inputs), 16), inputs.shape
@@ -154,7 +137,22 @@ class CudaBackend:
             hashing.permutation_trace, len(inputs), self.device.upload(inputs), *out.layout, per_row
         )
 
-    def coset_lde(self, values: Array, *, log_blowup: int, out_shift: int = 3, in_shift: int = 1) -> Array:
+    def to_montgomery(self, elements: U32) -> U32:
+        return self.host.to_montgomery(elements)
+
+    def coset_lde(
+        self,
+        values: Array,
+        *,
+        log_blowup: int,
+        out_shift: int = 3,
+        in_shift: int = 1,
+        out: U32 | None = None,
+    ) -> Array:
+        """As `Backend.coset_lde`; the extension stays on the device, whatever memory `out` is."""
+        return self._coset_lde(values, log_blowup, out_shift, in_shift)
+
+    def _coset_lde(self, values: Array, log_blowup: int, out_shift: int, in_shift: int) -> Array:
         matrix = self.upload(values)
         n, width = matrix.shape
         log_n = n.bit_length() - 1
@@ -282,22 +280,36 @@ class CudaBackend:
         assert rows == 1 << log_rows, f"{rows} rows"
         assert rows >= 2, "rows are summed by twos"
         unshifted = field.ext_scale(field.inverse(shift), point)
-        weights = self.device.empty(rows * EXT_DEGREE)
-        self.device.launch(
-            opening.barycentric_weights,
-            rows,
-            self.device.upload(field.to_monty(unshifted)),
-            self._tables.subgroup(log_rows),
-            weights,
-        )
-        vanishing = field.ext_sub(field.ext_power(unshifted, rows), field.EXT_ONE)
-        factor = self.device.upload(field.to_monty(field.ext_scale(field.inverse(rows), vanishing)))
+        weights = self._weights(unshifted, self._tables.subgroup(log_rows), rows)
         steps = (0, 1) if with_next else (0,)
+        return self._sums(matrix, [(weights, step) for step in steps], unshifted)
+
+    def open_extended(self, lde: Array, *, log_rows: int, point: Ext, with_next: bool = False) -> U32:
+        matrix = self.upload(lde)[: 1 << log_rows]
+        # The weights of the next row's point are those of this one a row before: at x / h in place of x.
+        shifts = [field.GENERATOR]
+        if with_next:
+            shifts.append(field.mul(field.GENERATOR, field.inverse(field.two_adic_generator(log_rows))))
+        weights = [
+            (self._weights(point, self._tables.coset(log_rows, shift), matrix.rows), 0) for shift in shifts
+        ]
+        return self._sums(matrix, weights, field.ext_scale(field.inverse(field.GENERATOR), point))
+
+    def _weights(self, point: Ext, xs: Any, rows: int) -> Any:
+        weights = self.device.empty(rows * EXT_DEGREE)
+        target = self.device.upload(field.to_monty(point))
+        self.device.launch(opening.barycentric_weights, rows, target, xs, weights)
+        return weights
+
+    def _sums(self, matrix: Matrix, weights: Sequence[tuple[Any, int]], unshifted: Ext) -> U32:
+        """The columns' values, given weights and the step each is taken at: U32[len(weights), w, 4]."""
+        vanishing = field.ext_sub(field.ext_power(unshifted, matrix.rows), field.EXT_ONE)
+        factor = self.device.upload(field.to_monty(field.ext_scale(field.inverse(matrix.rows), vanishing)))
         words = matrix.columns * EXT_DEGREE
-        out = self.device.empty(len(steps) * words)
-        for step in steps:
-            self._sum_columns(matrix, weights, step, factor, out[step * words : (step + 1) * words])
-        return self.device.download(out).reshape(len(steps), matrix.columns, EXT_DEGREE)
+        out = self.device.empty(len(weights) * words)
+        for place, (each, step) in enumerate(weights):
+            self._sum_columns(matrix, each, step, factor, out[place * words : (place + 1) * words])
+        return self.device.download(out).reshape(len(weights), matrix.columns, EXT_DEGREE)
 
     def _sum_columns(self, matrix: Matrix, weights: Any, step: int, factor: Any, out: Any) -> None:
         wanted = max(1, _SUM_BLOCKS // matrix.columns)
@@ -328,6 +340,10 @@ class CudaBackend:
             opening.combine_columns, rows, *matrix.layout, width, self.device.upload(even), out
         )
         return Matrix.row_major(self.device, out, rows, EXT_DEGREE)
+
+    def combine_extended(self, lde: Array, *, log_rows: int, coefficients: U32) -> Array:
+        # Reading the second half costs a GPU less than extending the combination of the first.
+        return self.combine_columns(lde, coefficients=coefficients)
 
     def reduced_opening(self, openings: Sequence[Opening]) -> Array:
         size = len(openings[0].combined)

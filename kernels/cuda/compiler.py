@@ -20,11 +20,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from kernels import build
-from kernels.cuda import hashing, opening, quotient, transform
+from kernels.cuda import digests, hashing, opening, quotient, transform
 from kernels.cuda.errors import NoKernelCode
 from kernels.cuda.target import REGISTRY, Kernel, Ops
 
-MODULES = (hashing, opening, quotient, transform)  # importing them fills the registry
+MODULES = (digests, hashing, opening, quotient, transform)  # importing them fills the registry
 
 Capability = tuple[int, int]
 _NVVM_ERRORS = ("NvvmSupportError", "CCSupportError", "DynamicLibNotFoundError")

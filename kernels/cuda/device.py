@@ -58,6 +58,20 @@ def check_arguments(kernel: Kernel, size: int, arguments: Sequence[Any]) -> None
             assert isinstance(argument, int | np.integer), (kernel.name, number, type(argument))
 
 
+def compile_ahead() -> str | None:
+    """Compile every kernel for the first GPU, where it is not there yet; the GPU in words, or None if there is none.
+
+    Raises:
+        NoKernelCode: there is a GPU, but neither code for it nor a compiler.
+    """
+    try:
+        device = CupyDevice()
+    except NoDevice:
+        return None
+    CodeStore().fill(device.capability)
+    return device.description
+
+
 class CupyDevice:
     """A CUDA GPU through CuPy: its memory pool, its driver calls, no CUDA C++."""
 

@@ -29,7 +29,7 @@ GRIND_CANDIDATES = 256
 NOT_FOUND = np.uint32(0xFFFF_FFFF)
 
 
-def _build_load_8(ops: Ops) -> Any:
+def build_load_8(ops: Ops) -> Any:
     @ops.inline
     def load_8(pointer: Any, at: Any, stride: Any) -> Any:
         return (
@@ -46,7 +46,7 @@ def _build_load_8(ops: Ops) -> Any:
     return load_8
 
 
-def _build_load_8_over(ops: Ops) -> Any:
+def build_load_8_over(ops: Ops) -> Any:
     @ops.inline
     def one(pointer: Any, at: Any, stride: Any, k: Any, count: Any, kept: Any) -> Any:
         return pointer[at + k * stride] if k < count else kept
@@ -68,7 +68,7 @@ def _build_load_8_over(ops: Ops) -> Any:
     return load_8_over
 
 
-def _build_store_8(ops: Ops) -> Any:
+def build_store_8(ops: Ops) -> Any:
     @ops.inline
     def store_8(pointer: Any, at: Any, stride: Any, x: Any) -> None:
         pointer[at] = x[0]
@@ -86,7 +86,7 @@ def _build_store_8(ops: Ops) -> Any:
 @map_kernel("permute_16", (Arg.U32S, Arg.U32S))
 def permute_16(ops: Ops) -> Body:
     """(states U32[n, 16], out U32[n, 16])"""
-    load_8, store_8, permute = _build_load_8(ops), _build_store_8(ops), ops.permutation_16.permute
+    load_8, store_8, permute = build_load_8(ops), build_store_8(ops), ops.permutation_16.permute
 
     def body(i: Any, states: Any, out: Any) -> None:
         at = i64(i * 16)
@@ -100,7 +100,7 @@ def permute_16(ops: Ops) -> Body:
 @map_kernel("permute_24", (Arg.U32S, Arg.U32S))
 def permute_24(ops: Ops) -> Body:
     """(states U32[n, 24], out U32[n, 24])"""
-    load_8, store_8, permute = _build_load_8(ops), _build_store_8(ops), ops.permutation_24.permute
+    load_8, store_8, permute = build_load_8(ops), build_store_8(ops), ops.permutation_24.permute
 
     def body(i: Any, states: Any, out: Any) -> None:
         at = i64(i * 24)
@@ -119,7 +119,7 @@ def compress(ops: Ops) -> Body:
 
     Neighbours of one layer are `left` = the layer, `right` = the layer from its second digest on, stride 16.
     """
-    load_8, store_8, permute = _build_load_8(ops), _build_store_8(ops), ops.permutation_16.permute
+    load_8, store_8, permute = build_load_8(ops), build_store_8(ops), ops.permutation_16.permute
 
     def body(i: Any, left: Any, right: Any, out: Any, stride: Any) -> None:
         at = i64(i * stride)
@@ -132,7 +132,7 @@ def compress(ops: Ops) -> Body:
 @map_kernel("sponge_24", (Arg.U32S, Arg.I64, Arg.I64, Arg.I64, Arg.U32S))
 def sponge_24(ops: Ops) -> Body:
     """(rows, row stride, column stride, width, out U32[n, 8]): `poseidon2.sponge24` of each row."""
-    load_8, load_8_over, store_8 = _build_load_8(ops), _build_load_8_over(ops), _build_store_8(ops)
+    load_8, load_8_over, store_8 = build_load_8(ops), build_load_8_over(ops), build_store_8(ops)
     permute = ops.permutation_24.permute
     z = (_ZERO,) * 24
 
@@ -161,7 +161,7 @@ def sponge_tagged(ops: Ops) -> Body:
 
     The capacities are tag and length in Montgomery form.
     """
-    load_8_over, store_8, permute = _build_load_8_over(ops), _build_store_8(ops), ops.permutation_16.permute
+    load_8_over, store_8, permute = build_load_8_over(ops), build_store_8(ops), ops.permutation_16.permute
     zeros_6, zeros_8 = (_ZERO,) * 6, (_ZERO,) * 8
 
     def body(i: Any, elements: Any, offsets: Any, capacities: Any, out: Any) -> None:
@@ -176,10 +176,9 @@ def sponge_tagged(ops: Ops) -> Body:
     return body
 
 
-@map_kernel("permutation_trace", (Arg.U32S, Arg.U32S, Arg.I64, Arg.I64, Arg.I64))
-def permutation_trace(ops: Ops) -> Body:
-    """(inputs U32[n, 16], out, row stride, column stride, permutations a row): Poseidon2 AIR rows."""
-    load_8, store_8, permutation = _build_load_8(ops), _build_store_8(ops), ops.permutation_16
+def _build_traced(ops: Ops) -> Any:
+    """(state, out, offset of its first column, column stride) -> the permuted state, its AIR row written."""
+    store_8, permutation = build_store_8(ops), ops.permutation_16
     external_layer, external_round = permutation.external_layer, permutation.external_round
     internal_cube, internal_layer = permutation.internal_cube, permutation.internal_layer
 
@@ -188,12 +187,10 @@ def permutation_trace(ops: Ops) -> Body:
         store_8(out, at, stride, s[:8])
         store_8(out, i64(at + 8 * stride), stride, s[8:])
 
-    def body(i: Any, inputs: Any, out: Any, row_stride: Any, column_stride: Any, per_row: Any) -> None:
-        row = i // per_row
-        base = i64(row * row_stride + (i - row * per_row) * TRACE_WIDTH * column_stride)
-        s = load_8(inputs, i64(i * 16), i64(1)) + load_8(inputs, i64(i * 16 + 8), i64(1))
-        store_16(out, base, column_stride, s)
-        s = external_layer(s)
+    @ops.inline
+    def traced(state: Any, out: Any, base: Any, column_stride: Any) -> Any:
+        store_16(out, base, column_stride, state)
+        s = external_layer(state)
         for half in range(2):
             first = _FINAL_START * half + _WIDTH * (1 - half)
             for r in range(HALF_EXTERNAL_ROUNDS):
@@ -203,6 +200,57 @@ def permutation_trace(ops: Ops) -> Body:
                 cube = internal_cube(s[0], r)
                 out[i64(base + (_INTERNAL_START + r) * column_stride)] = cube
                 s = internal_layer(cube, s)
+        return s
+
+    return traced
+
+
+@map_kernel("permutation_trace", (Arg.U32S, Arg.U32S, Arg.I64, Arg.I64, Arg.I64))
+def permutation_trace(ops: Ops) -> Body:
+    """(inputs U32[n, 16], out, row stride, column stride, permutations a row): Poseidon2 AIR rows."""
+    load_8, traced = build_load_8(ops), _build_traced(ops)
+
+    def body(i: Any, inputs: Any, out: Any, row_stride: Any, column_stride: Any, per_row: Any) -> None:
+        row = i // per_row
+        base = i64(row * row_stride + (i - row * per_row) * TRACE_WIDTH * column_stride)
+        s = load_8(inputs, i64(i * 16), i64(1)) + load_8(inputs, i64(i * 16 + 8), i64(1))
+        traced(s, out, base, column_stride)
+
+    return body
+
+
+@map_kernel(
+    "absorb_rows",
+    (Arg.U32S, Arg.I64S, Arg.U32S, Arg.I64S, Arg.I64S, Arg.U32S, Arg.I64, Arg.I64, Arg.U32S),
+)
+def absorb_rows(ops: Ops) -> Body:
+    """(elements, offsets I64[n + 1], capacities U32[n, 8], first I64[n + 1], rows I64[blocks], out, row stride,
+    column stride, digests U32[n, 8]): the sponge of each input, from a capacity of its own; block b of input i leaves
+    its AIR row at rows[first[i] + b] of `out`."""
+    load_8, load_8_over = build_load_8(ops), build_load_8_over(ops)
+    store_8, traced = build_store_8(ops), _build_traced(ops)
+    zeros_8 = (_ZERO,) * 8
+
+    def body(
+        i: Any,
+        elements: Any,
+        offsets: Any,
+        capacities: Any,
+        first: Any,
+        rows: Any,
+        out: Any,
+        row_stride: Any,
+        column_stride: Any,
+        digests: Any,
+    ) -> None:
+        start, stop = offsets[i], offsets[i + 1]
+        s = zeros_8 + load_8(capacities, i64(i * 8), i64(1))
+        for block in range(first[i + 1] - first[i]):
+            at = i64(start + block * RATE_16)
+            base = i64(rows[i64(first[i] + block)] * row_stride)
+            rate = load_8_over(elements, at, i64(1), stop - at, zeros_8)
+            s = traced(rate + s[8:], out, base, column_stride)
+        store_8(digests, i64(i * DIGEST_LEN), i64(1), s[:8])
 
     return body
 
@@ -260,7 +308,7 @@ def grind(ops: Ops) -> Body:
     state's slot, beginning at first, and says which is the smallest whose sampled bits are zero, counted
     from the block's own first, or `NOT_FOUND`."""
     mul, permute, sync = ops.field.mul, ops.permutation_24.permute, ops.sync
-    load_8 = _build_load_8(ops)
+    load_8 = build_load_8(ops)
 
     @ops.inline
     def replaced(s: Any, k: Any, slot: Any, candidate: Any) -> Any:

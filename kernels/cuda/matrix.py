@@ -39,6 +39,10 @@ class Matrix:
     def shape(self) -> tuple[int, int]:
         return self.rows, self.columns
 
+    @property
+    def size(self) -> int:
+        return self.rows * self.columns
+
     def __len__(self) -> int:
         return self.rows
 

@@ -43,12 +43,12 @@ class Tables:
         base = field.two_adic_generator(log_rows)
         return self._once(("subgroup", log_rows), lambda: self._powers(base, log_rows))
 
-    def coset(self, log_rows: int) -> Buffer:
-        """3 * the subgroup, bit-reversed: where row i of a low-degree extension lies."""
+    def coset(self, log_rows: int, shift: int = field.GENERATOR) -> Buffer:
+        """shift * the subgroup, bit-reversed: with shift 3 where row i of a low-degree extension lies."""
         base = field.two_adic_generator(log_rows)
         return self._once(
-            ("coset", log_rows),
-            lambda: self._powers(base, log_rows, start=field.GENERATOR, bit_reversed=True),
+            ("coset", log_rows, shift),
+            lambda: self._powers(base, log_rows, start=shift, bit_reversed=True),
         )
 
     def halves_over_x(self, log_size: int) -> Buffer:

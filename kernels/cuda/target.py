@@ -22,6 +22,7 @@ from typing import Any
 
 from kernels.cuda.field import FieldCode, build_field
 from kernels.permutation import FieldOps, Permutation, build_permutation
+from kernels.words import WordOps, scalar_words
 
 Body = Callable[..., Any]
 
@@ -54,6 +55,10 @@ class Ops:
     @cached_property
     def field(self) -> FieldCode:
         return build_field(self.inline)
+
+    @cached_property
+    def words(self) -> WordOps:
+        return scalar_words(self.inline)
 
     @cached_property
     def permutation_16(self) -> Permutation:

@@ -20,11 +20,11 @@ from fastapi import FastAPI
 from coordinator.client.retry import NO_RETRY
 from coordinator.client.sync import Client
 from coordinator.http.app import create_app
-from coordinator.http.auth import OperatorTokens
 from coordinator.service import Service
 from coordinator.settings import Settings
 from coordinator.shell import machine
 from coordinator.submission import OperationBody
+from coordinator.tokens import OperatorTokens
 from tests import kept_ray
 from workers.statement import agent_key
 
@@ -39,16 +39,24 @@ def now_ms() -> int:
 
 
 class RunningSystem:
-    """One coordinator on an event loop in a thread of its own, answering on a free port."""
+    """One coordinator on an event loop in a thread of its own, answering on a free port, or on the one given."""
 
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environ: dict[str, str],
+        *,
+        port: int = 0,
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
         self.settings = Settings.load("test", None, environ | {"AGENC_DATA_DIR": str(folder)})
         self.folder = folder
         self.service: Service
         self.app: FastAPI
         self._loop: asyncio.AbstractEventLoop
         self._server: uvicorn.Server
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._clock_ms = clock_ms
+        self._socket = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -83,7 +91,7 @@ class RunningSystem:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.service = await Service.open(self.settings, clock_ms=now_ms)
+        self.service = await Service.open(self.settings, clock_ms=self._clock_ms)
         try:
             operators, _ = OperatorTokens.open(self.settings, self.folder)
             self.app = create_app(self.service, operators=operators)

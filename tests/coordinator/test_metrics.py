@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from coordinator.core.states import ConnectionStatus, Denial, RollbackReason, TransactionStatus
 from coordinator.metrics import Histogram, Metrics
 from coordinator.metrics_samples import READERS, Reading
-from coordinator.metrics_table import METRICS, NAMED_AGENTS, OTHER, TOP_AGENTS, MetricKind
+from coordinator.metrics_table import METRICS, NAMED_AGENTS, OPEN_STATES, OTHER, TOP_AGENTS
 from tests.coordinator.core.world import World
+from workers.metric import MetricKind
+from workers.node_metrics import NODE_METRICS
 
-KEPT = {"speculation_operations_rate", "speculation_confirmation_latency_p99", "speculation_errors_total"}
+KEPT = {
+    "speculation_operations_total",
+    "speculation_operations_rate",
+    "speculation_confirmation_latency_p99",
+    "speculation_errors_total",
+}
 
 
 class Scene:
@@ -80,6 +88,19 @@ def busy(scene: Scene) -> Scene:
     return scene
 
 
+@pytest.fixture(scope="module")
+def crowded() -> Scene:
+    """10,000 agents who submit an operation each, every seventh of another type, and many errors."""
+    scene = Scene()
+    scene.world.configure(queue_size=1_000_000)
+    for at in range(10_000):
+        scene.world.agent(f"agent-{at}")
+        scene.world.submit(f"op-{at}", agent=f"agent-{at}", operation_type=f"type-{at % 7 or at}")
+    for at in range(1_000):
+        scene.metrics.count_error(f"error-{at}", "warning")
+    return scene
+
+
 class TestTable:
     def test_everything_in_the_table_is_exposed_and_nothing_else(self, busy: Scene) -> None:
         busy.metrics.count_error("internal", "critical")
@@ -110,8 +131,16 @@ class TestTable:
         for name, metric in METRICS.items():
             assert metric.help.endswith("."), name
             assert metric.why.endswith("."), name
+            assert metric.unit, name
             assert list(metric.buckets) == sorted(set(metric.buckets)), name
             assert all(label.bound > 0 for label in metric.labels), name
+
+    def test_every_name_of_the_specification_is_there(self, shared_dir: Path) -> None:
+        text = (shared_dir / "spec" / "system.md").read_text()
+        section = text[text.index("## 6. Metrics") : text.index("Alerts, as Prometheus rules")]
+        named = {name.partition("{")[0] for name in re.findall(r"`((?:speculation|proof)_[^`]*)`", section)}
+        assert named <= METRICS.keys() | NODE_METRICS.keys()
+        assert len(named) >= 40
 
     def test_buckets_are_the_specifications(self) -> None:
         latency = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300)
@@ -180,6 +209,22 @@ class TestOperations:
         busy.world.do("timeout_stale", 0, by="test")
         assert busy.value("speculation_rollback_rate") == 0
 
+    def test_the_oldest_of_each_state_shows_its_time_in_that_state(self, busy: Scene) -> None:
+        name = "speculation_oldest_state_age_seconds"
+        busy.world.now_ms += 7_000
+        busy.world.submit("b2", agent="bob")
+        ages = {sample.labels["state"]: sample.value for sample in busy.families()[name].samples}
+        assert ages == dict.fromkeys(OPEN_STATES, 0) | {"QUEUED": 7}
+        busy.world.to_submitting("b2")
+        busy.world.now_ms += 2_000
+        assert busy.value(name, state="SUBMITTING") == 2
+        assert busy.value(name, state="QUEUED") == 9
+
+    def test_collections_are_timed(self, busy: Scene) -> None:
+        busy.metrics.observe_gc(0.02)
+        assert busy.value("speculation_gc_duration_seconds_bucket", le="0.05") == 1
+        assert busy.value("speculation_gc_duration_seconds_sum") == 0.02
+
     def test_only_the_agents_with_the_most_stake_are_named(self, scene: Scene) -> None:
         for at in range(TOP_AGENTS + 5):
             scene.world.agent(f"agent-{at}")
@@ -188,6 +233,28 @@ class TestOperations:
         samples = scene.families()["speculation_stake_locked_per_agent"].samples
         assert len(samples) == TOP_AGENTS
         assert min(sample.value for sample in samples) == 2_000_000
+
+
+class TestBounds:
+    """Labels stay within the table's bounds, whoever comes."""
+
+    def test_the_labels_of_ten_thousand_agents_are_bounded(self, crowded: Scene) -> None:
+        series = 0
+        for family in text_string_to_metric_families(crowded.text()):
+            metric = METRICS.get(family.name) or METRICS[f"{family.name}_total"]
+            for label in metric.labels:
+                values = {sample.labels[label.name] for sample in family.samples}
+                assert len(values) <= label.bound, (metric.name, label.name)
+            assert len(family.samples) <= metric.most_series, metric.name
+            series += len(family.samples)
+        assert series < 5_000
+
+    def test_those_who_came_later_are_counted_together_and_completely(self, crowded: Scene) -> None:
+        samples = crowded.families()["speculation_operations"].samples
+        admitted = [sample for sample in samples if sample.labels["status"] == "pending"]
+        assert sum(sample.value for sample in admitted) == 10_000
+        named = [sample for sample in admitted if sample.labels["agent_id"] != OTHER]
+        assert len(named) == NAMED_AGENTS
 
 
 class TestHistograms:

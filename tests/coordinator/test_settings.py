@@ -322,6 +322,13 @@ class TestTable:
     def test_worker_threads_default_is_within_its_range(self) -> None:
         assert 1 <= load().integer("speculation.proof.worker_threads") <= 32
 
+    @pytest.mark.parametrize("address", ["auto", "head:6379"])
+    def test_on_a_cluster_every_slot_is_wanted_unless_a_number_is_set(self, address: str) -> None:
+        joined = {"AGENC_RAY_ADDRESS": address}
+        assert load(environ=joined).integer("speculation.proof.worker_threads") == 32
+        chosen = joined | {"AGENC_SPECULATION_PROOF_WORKER_THREADS": "3"}
+        assert load(environ=chosen).integer("speculation.proof.worker_threads") == 3
+
 
 class TestShippedFiles:
     @pytest.mark.parametrize("env", [env for env in Env if env is not Env.TEST])

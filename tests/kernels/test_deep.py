@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kernels import deep, field
 from kernels.field import EXT_ONE, EXT_ZERO, GENERATOR, U32, Ext, P
+from kernels.lde import coset_lde
 from kernels.threads import Pool
 
 POOL = Pool(2)
@@ -58,6 +59,21 @@ def test_opened_values_are_the_polynomials_values(
     alone = deep.open_columns(POOL, values, point=point, shift=shift)
     assert alone.shape == (1, width, 4)
     assert (alone[0] == local).all()
+
+
+@pytest.mark.parametrize(("log_rows", "log_blowup", "width"), [(1, 1, 3), (5, 1, 20), (6, 2, 9)])
+def test_an_extension_opens_and_combines_as_what_it_extends(
+    log_rows: int, log_blowup: int, width: int
+) -> None:
+    values, point = random_matrix(log_rows, 1 << log_rows, width), (9, 8, 7, 6)
+    extended = coset_lde(POOL, values, log_blowup=log_blowup)
+    opened = deep.open_extended(POOL, extended, log_rows=log_rows, point=point, with_next=True)
+    assert (opened == deep.open_columns(POOL, values, point=point, with_next=True)).all()
+    alone = deep.open_extended(POOL, extended, log_rows=log_rows, point=point)
+    assert (alone == opened[:1]).all()
+    coefficients = random_matrix(4, width, 4)
+    combined = deep.combine_extended(POOL, extended, log_rows=log_rows, coefficients=coefficients)
+    assert (combined == deep.combine_columns(POOL, extended, coefficients=coefficients)).all()
 
 
 @given(rows=st.integers(1, 40), width=st.integers(1, 50), seed=seeds)

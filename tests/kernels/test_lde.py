@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import backend as backends
-from kernels import lde, ntt
+from kernels import buffers, lde, ntt
 from kernels.field import P, from_monty, inverse, to_monty, two_adic_generator
 from kernels.lanes import LANES
 
@@ -142,3 +142,24 @@ def test_root_tables_hold_the_powers_of_every_half() -> None:
             root = two_adic_generator(log_half + 1)
             root = inverse(root) if inverted else root
             assert table[half : 2 * half].tolist() == [pow(root, j, P) for j in range(half)]
+
+
+@pytest.mark.parametrize(("log_rows", "width", "log_blowup"), [(0, 3, 1), (3, 5, 1), (6, 70, 1), (5, 9, 2)])
+def test_an_extension_may_take_the_memory_that_its_values_end(
+    log_rows: int, width: int, log_blowup: int
+) -> None:
+    trace, memory = buffers.extensible(1 << log_rows, width, log_blowup)
+    assert np.shares_memory(trace, memory[-len(trace) :])
+    trace[:] = to_monty(random_matrix(3, 1 << log_rows, width))
+    expected = CPU.coset_lde(trace.copy(), log_blowup=log_blowup)
+    extended = CPU.coset_lde(trace, log_blowup=log_blowup, out=memory)
+    assert extended is memory
+    assert (extended == expected).all()
+
+
+def test_an_extension_does_not_overwrite_what_it_has_yet_to_read() -> None:
+    memory = np.zeros((8, 3), np.uint32)
+    with pytest.raises(AssertionError, match="written before"):
+        CPU.coset_lde(memory[:4], log_blowup=1, out=memory)
+    with pytest.raises(AssertionError):
+        CPU.coset_lde(np.zeros((4, 3), np.uint32), log_blowup=1, out=memory[:4])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -17,6 +18,7 @@ import pytest
 from coordinator.cli.main import invoke
 from coordinator.replay.embedded import Embedded, EmbeddedError
 from coordinator.replay.profile import embedded_environment
+from workers.batch_proof import Wire
 
 AGENC = [sys.executable, "-m", "coordinator.cli.main"]
 START_S = 90.0
@@ -148,7 +150,22 @@ def test_a_running_system_is_replayed_against_again_and_again(
             assert runs[0]["denials"] == {}
         confirmed = httpx.get(url + "/v1/operations", params={"state": "CONFIRMED"}).json()["operations"]
         assert len(confirmed) == 6
+        _check_both_encodings(url, confirmed[0]["operation_id"], tmp_path)
         _stop(process, signal.SIGTERM)
+
+
+def _check_both_encodings(url: str, operation_id: str, folder: Path) -> None:
+    """A receipt is to be had with the plain and with the pruned proof, and a stranger's program accepts both."""
+    sizes = []
+    for wire in Wire:
+        path = f"/v1/operations/{quote(operation_id, safe='')}/proof"
+        receipt = httpx.get(url + path, params={"wire": wire.value}).raise_for_status()
+        assert receipt.json()["parameters"]["wire"] == wire.value
+        sizes.append(len(receipt.content))
+        kept = folder / f"{wire.value}.json"
+        kept.write_bytes(receipt.content)
+        assert invoke(["verify", str(kept)]) == 0
+    assert sizes[1] <= 0.65 * sizes[0]
 
 
 async def test_a_system_that_cannot_start_says_why(tmp_path: Path) -> None:

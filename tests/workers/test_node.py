@@ -19,7 +19,8 @@ from workers.messages import (
     WorkerInfo,
     WorkerState,
 )
-from workers.node import METRICS, NodeServer, health_of
+from workers.node import NodeServer, health_of
+from workers.node_metrics import NODE_METRICS
 
 IDLE = WorkerInfo(
     worker_id="w-1",
@@ -135,7 +136,21 @@ async def test_exactly_the_metrics_of_the_table_are_shown(shown: Shown) -> None:
         told = {
             line.split(" ", 3)[2]: line.split(" ", 3)[3] for line in text.splitlines() if "# HELP" in line
         }
-        assert told == METRICS
+        assert told == {name: metric.help for name, metric in NODE_METRICS.items()}
+
+
+async def test_types_and_labels_are_the_tables(shown: Shown) -> None:
+    seen = {}
+    for family in text_string_to_metric_families((await shown.get("/metrics")).text):
+        metric = NODE_METRICS.get(family.name) or NODE_METRICS[f"{family.name}_total"]
+        assert family.type == metric.kind
+        names = [label.name for label in metric.labels]
+        for sample in family.samples:
+            assert [name for name in sample.labels if name != "le"] == names, sample
+        for label in metric.labels:
+            assert len({sample.labels[label.name] for sample in family.samples}) <= label.bound
+        seen[metric.name] = family
+    assert seen.keys() == NODE_METRICS.keys()
 
 
 async def test_a_worker_that_left_leaves_no_series(shown: Shown) -> None:

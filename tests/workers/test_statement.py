@@ -25,9 +25,9 @@ from workers.statement import (
     batch_public_values,
     batch_root,
     binding_digest,
+    commit_outputs,
     compute_statements,
     constraint_hash,
-    output_commitments,
     public_digest,
     statement_digest,
 )
@@ -231,13 +231,17 @@ def test_other_inputs_are_bounded_too() -> None:
 def test_commitments_before_the_parents_are_known_are_those_of_the_statements() -> None:
     batch = [witness(output=bytes(size), salt=bytes([size]) * 24) for size in (0, 5, 24, 250)]
     expected = [statement.output_commitment for statement in compute_statements(b"domain", batch)]
-    assert output_commitments([(given.output, given.salt) for given in batch]) == expected
-    assert output_commitments([]) == []
+    known = commit_outputs([given.output for given in batch], [given.salt for given in batch])
+    assert known.digests() == expected
+    some = [batch[at] for at in (3, 1)]
+    assert compute_statements(b"domain", some, commitments=known.take([3, 1])) == compute_statements(
+        b"domain", some
+    )
     with pytest.raises(WitnessError) as refused:
-        output_commitments([(b"", bytes(23))])
+        commit_outputs([b""], [bytes(23)])
     assert refused.value.field == "salt"
     with pytest.raises(OutputTooLargeError):
-        output_commitments([(bytes(MAX_OUTPUT_BYTES + 1), bytes(24))])
+        commit_outputs([bytes(MAX_OUTPUT_BYTES + 1)], [bytes(24)])
 
 
 def test_no_operations_have_no_statements() -> None:

@@ -1,18 +1,17 @@
 """The trace of a batch: rows for `OperationAir`, from witnesses, as array operations over the whole batch.
 
 Row by row this would read: absorb a block, permute, fill the registers. Done for all operations at once it
-is: hash each kind of digest for the whole batch and keep every sponge state (`kernels.absorb`), put those
-states where their rows are, let the backend fill in the permutations, then set flags and registers with index
-arrays.
+is: hash each kind of digest for the whole batch, every permutation leaving its columns in its row
+(`kernels.absorb`), then set flags and registers with index arrays.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels import buffers
 from kernels.backend import Backend
 from kernels.field import U32, P, monty, to_monty
 from workers.airs.blinding import BlindingSource, SystemBlinding
@@ -30,27 +29,35 @@ from workers.airs.operation import (
     Z,
 )
 from workers.airs.poseidon2 import COLUMNS
-from workers.encoding import WORD_BYTES, Tag, digests_of, elements_of, string_elements
+from workers.encoding import Tag, digests_of, string_elements
 from workers.hashing import default_backend
 from workers.statement import (
     MAX_OPERATIONS,
+    MAX_OUTPUT_BYTES,
     OperationWitness,
     Statement,
-    WitnessWords,
+    WitnessElements,
     batch_public_values,
-    joined,
+    statements_of,
 )
 
 I64 = npt.NDArray[np.int64]
+_Take = Callable[[I64, slice], U32]
+"""(rows, columns) of the trace, wherever it lies."""
 
 FIXED_ROWS = 11
 """Rows of an operation beside those that absorb its output."""
 MAX_LOG_ROWS = 17
+LOG_BLOWUP = 1
+"""That of every parameter set: what `OperationTrace.memory` has room for."""
 BLINDED_CELLS = 2 * RATE + RATE + 1
 """Free cells of a padding row: 16 inputs, 8 of Y, LEFT."""
 
 _STATE = 2 * RATE
 _ONE = np.uint32(monty(1))
+_Y, _FLAGS = Y - COLUMNS, FLAGS - COLUMNS  # among the registers, the columns beside the permutation's
+_SMALL = to_monty(np.arange(string_elements(MAX_OUTPUT_BYTES) + 1))
+"""Montgomery form of what CNT and LEFT count: operations of a batch, elements of an output."""
 
 
 class BatchSizeError(ValueError):
@@ -66,9 +73,21 @@ class OperationTrace:
     trace: U32
     root: bytes
     n: int
-    statements: tuple[Statement, ...]
     log_rows: int
     operation_rows: int
+    memory: U32 | None
+    """What `trace` is the last rows of: room for its extension (`workers.stark.prover.prove`); None on a device."""
+    digests: "_Digests"
+
+    @cached_property
+    def statement_digests(self) -> tuple[bytes, ...]:
+        """The digests S that the proof is about, in order."""
+        return tuple(digests_of(self.digests.statements))
+
+    @cached_property
+    def statements(self) -> tuple[Statement, ...]:
+        """All public digests of the operations. Bindings, which no proof speaks of, are hashed here."""
+        return tuple(statements_of(**vars(self.digests)))
 
     @property
     def public_values(self) -> list[int]:
@@ -90,13 +109,16 @@ def _log_rows(operation_rows: int) -> int:
     return (operation_rows + MIN_PADDING_ROWS - 1).bit_length()
 
 
-@dataclass(frozen=True, eq=False)
-class _Sponges:
-    """One kind of digest for every operation: `states` U32[blocks, 16] are the permutations' inputs,
-    `digests` U32[n, 8]."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Digests:
+    """Public digests of all operations, U32[n, 8] in Montgomery form."""
 
-    states: U32
-    digests: U32
+    publics: U32
+    constraints: U32
+    outputs: U32
+    nullifiers: U32
+    keys: U32
+    statements: U32
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,128 +175,133 @@ def operation_trace(
     log_rows = _log_rows(places.operation_rows)
     if log_rows > MAX_LOG_ROWS:
         raise BatchSizeError(f"{places.operation_rows} rows do not fit 2^{MAX_LOG_ROWS} with padding")
-    statements, sponges = _hash_all(domain, witnesses, backend=backend)
-    trace = buffers.empty((1 << log_rows, WIDTH))
-    trace[:, COLUMNS:] = 0
-    padding = slice(places.operation_rows, None)
-
-    inputs = np.zeros((1 << log_rows, _STATE), dtype=np.uint32)
-    _place_states(inputs, places, sponges)
+    trace, memory = backend.new_trace(1 << log_rows, WIDTH, log_blowup=LOG_BLOWUP)
+    digests, root = _hash_all(domain, witnesses, places, trace=trace, backend=backend)
+    padding = trace[places.operation_rows :]
     source = blinding if blinding is not None else SystemBlinding()
-    free = source.elements(BLINDED_CELLS * (trace.shape[0] - places.operation_rows)).reshape(
-        -1, BLINDED_CELLS
-    )
-    inputs[padding] = free[:, :_STATE]
-    trace[padding, Y : Y + RATE] = free[:, _STATE : _STATE + RATE]
-    trace[padding, LEFT] = free[:, -1]
-    backend.permutation_trace(inputs, out=trace[:, :COLUMNS])
+    free = source.elements(BLINDED_CELLS * len(padding)).reshape(-1, BLINDED_CELLS)
+    backend.permutation_trace(free[:, :_STATE], out=padding[:, :COLUMNS])
 
-    _set_flags(trace, places)
-    _set_registers(trace, places, witnesses)
-    _set_running_root(trace, places, sponges[Tag.ROOT])
+    # Beside the permutations, on its own: many narrow writes far apart would cost more than one copy.
+    registers = np.zeros((len(trace), WIDTH - COLUMNS), dtype=np.uint32)
+    registers[places.operation_rows :, _Y : _Y + RATE] = free[:, _STATE : _STATE + RATE]
+    registers[places.operation_rows :, LEFT - COLUMNS] = free[:, -1]
+    _set_flags(registers, places)
+    take = partial(backend.take, trace)
+    _set_registers(registers, take, places, witnesses)
+    _set_running_root(registers, take, places)
+    backend.write_columns(trace, COLUMNS, registers)
     return OperationTrace(
         trace=trace,
-        root=digests_of(sponges[Tag.ROOT].digests)[0],
+        root=root,
         n=len(witnesses),
-        statements=statements,
         log_rows=log_rows,
         operation_rows=places.operation_rows,
+        memory=memory,
+        digests=digests,
     )
 
 
 def _hash_all(
-    domain: bytes, witnesses: Sequence[OperationWitness], *, backend: Backend
-) -> tuple[tuple[Statement, ...], dict[Tag, _Sponges]]:
-    """The batch's statements, and the sponges of all digests that stand in the trace."""
-    words = WitnessWords.of(domain, witnesses)
-    sponges: dict[Tag, _Sponges] = {}
+    domain: bytes,
+    witnesses: Sequence[OperationWitness],
+    places: _Places,
+    *,
+    trace: U32,
+    backend: Backend,
+) -> tuple[_Digests, bytes]:
+    """The batch's digests and its root; the permutations of all those that stand in the trace are left there."""
+    elements = WitnessElements.of(domain, witnesses, backend=backend)
+    permutations = trace[:, :COLUMNS]
 
-    def digests(tag: Tag, inputs: Sequence[bytes]) -> list[bytes]:
-        sponges[tag] = _Sponges(*backend.absorb(*_packed(tag, inputs)))
-        return digests_of(sponges[tag].digests)
+    def tags(tag: Tag, inputs: int) -> U32:
+        return np.full(inputs, tag, dtype=np.uint32)
 
-    publics = digests_of(backend.hash_tagged(*_packed(Tag.PUBLIC, words.public)))
-    constraints = digests(Tag.CONSTRAINT, words.output)
-    keys = digests(Tag.KEY, words.secret)
-    outputs = digests(Tag.OUTPUT, joined(constraints, words.salt))
-    nullifiers = digests(Tag.NULLIFIER, joined(publics, words.secret))
-    statements = digests(Tag.STATEMENT, joined(publics, nullifiers, keys, constraints, outputs))
-    digests(Tag.ROOT, [b"".join(statements)])
-    bindings = digests_of(backend.hash_tagged(*_packed(Tag.BINDING, joined(publics, outputs))))
-    columns = (publics, constraints, outputs, nullifiers, keys, statements, bindings)
-    return tuple(Statement(*row) for row in zip(*columns, strict=True)), sponges
+    def absorb(tag: Tag, inputs: U32, offsets: I64, rows: I64) -> U32:
+        kinds = tags(tag, len(offsets) - 1)
+        return backend.absorb(inputs, offsets, kinds, out=permutations, rows=rows)
 
+    def absorb_rows(tag: Tag, columns: Sequence[U32], *rows: I64) -> U32:
+        inputs = np.hstack(columns)
+        offsets = inputs.shape[1] * np.arange(len(inputs) + 1)
+        return absorb(tag, inputs.reshape(-1), offsets, np.stack(rows, axis=1).reshape(-1))
 
-def _packed(tag: Tag, inputs: Sequence[bytes]) -> tuple[U32, I64, U32]:
-    """Inputs of one kind as a backend hashes them: elements, offsets, tags."""
-    offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
-    np.cumsum([len(words) // WORD_BYTES for words in inputs], out=offsets[1:])
-    return elements_of(b"".join(inputs)), offsets, np.full(len(inputs), tag, dtype=np.uint32)
-
-
-def _place_states(inputs: U32, places: _Places, sponges: dict[Tag, _Sponges]) -> None:
-    statement = sponges[Tag.STATEMENT].states.reshape(-1, 5, _STATE)
-    nullifier = sponges[Tag.NULLIFIER].states.reshape(-1, 2, _STATE)
-    output = sponges[Tag.OUTPUT].states.reshape(-1, 2, _STATE)
-    inputs[places.head(0)] = statement[:, 0]
-    inputs[places.head(1)] = nullifier[:, 0]
-    inputs[places.head(2)] = nullifier[:, 1]
-    inputs[places.head(3)] = statement[:, 1]
-    inputs[places.head(4)] = sponges[Tag.KEY].states
-    inputs[places.head(5)] = statement[:, 2]
-    inputs[places.c_rows] = sponges[Tag.CONSTRAINT].states
-    inputs[places.tail(0)] = statement[:, 3]
-    inputs[places.tail(1)] = output[:, 0]
-    inputs[places.tail(2)] = output[:, 1]
-    inputs[places.tail(3)] = statement[:, 4]
-    inputs[places.tail(4)] = sponges[Tag.ROOT].states
+    head, tail = places.head, places.tail
+    kinds = tags(Tag.PUBLIC, len(witnesses))
+    publics = backend.hash_tagged(elements.public, elements.public_offsets, kinds)
+    constraints = absorb(Tag.CONSTRAINT, elements.output, elements.output_offsets, places.c_rows)
+    keys = absorb_rows(Tag.KEY, [elements.secrets], head(4))
+    outputs = absorb_rows(Tag.OUTPUT, [constraints, elements.salts], tail(1), tail(2))
+    nullifiers = absorb_rows(Tag.NULLIFIER, [publics, elements.secrets], head(1), head(2))
+    statements = absorb_rows(
+        Tag.STATEMENT,
+        [publics, nullifiers, keys, constraints, outputs],
+        *(head(0), head(3), head(5), tail(0), tail(3)),
+    )
+    root = absorb(Tag.ROOT, statements.reshape(-1), np.array([0, statements.size]), tail(4))
+    digests = _Digests(
+        publics=publics,
+        constraints=constraints,
+        outputs=outputs,
+        nullifiers=nullifiers,
+        keys=keys,
+        statements=statements,
+    )
+    return digests, digests_of(root)[0]
 
 
-def _set_flags(trace: U32, places: _Places) -> None:
+def _set_flags(registers: U32, places: _Places) -> None:
     head = (Flag.A, Flag.B, Flag.D, Flag.E, Flag.K, Flag.S)
     for row, flag in enumerate(head):
-        trace[places.head(row), FLAGS + flag] = _ONE
+        registers[places.head(row), _FLAGS + flag] = _ONE
     for row, flag in enumerate((Flag.A, Flag.B, Flag.D, Flag.E, Flag.R)):
-        trace[places.tail(row), FLAGS + flag] = _ONE
+        registers[places.tail(row), _FLAGS + flag] = _ONE
     for row in range(4):
-        trace[places.tail(row), H] = _ONE
+        registers[places.tail(row), H - COLUMNS] = _ONE
     last = places.c_block == places.blocks[places.c_owner] - 1
-    trace[places.c_rows[~last], FLAGS + Flag.C] = _ONE
-    trace[places.c_rows[last], FLAGS + Flag.L] = _ONE
-    trace[places.c_rows, LEFT] = to_monty(places.elements[places.c_owner] - RATE * places.c_block)
+    registers[places.c_rows, _FLAGS + Flag.C + last] = _ONE
+    left = places.elements[places.c_owner] - RATE * places.c_block
+    registers[places.c_rows, LEFT - COLUMNS] = _SMALL[left]
 
 
-def _set_registers(trace: U32, places: _Places, witnesses: Sequence[OperationWitness]) -> None:
+def _set_registers(
+    registers: U32, take: _Take, places: _Places, witnesses: Sequence[OperationWitness]
+) -> None:
     """Y: the capacity of S over N1–N2, K, the C rows and O1–O2; the secret on S2; the tail on S3; the size on
     S4."""
-    register = slice(Y, Y + RATE)
+    register = slice(_Y, _Y + RATE)
     capacity_out = slice(OUT + RATE, OUT + 2 * RATE)
     for source, kept in ((places.head(0), (1, 2)), (places.head(3), (4,))):
+        capacity = take(source, capacity_out)
         for row in kept:
-            trace[places.head(row), register] = trace[source, capacity_out]
-    trace[places.head(3), register] = trace[places.head(2), :RATE]
-    trace[places.c_rows, register] = trace[places.head(5)[places.c_owner], capacity_out]
+            registers[places.head(row), register] = capacity
+    registers[places.head(3), register] = take(places.head(2), slice(RATE))
+    registers[places.c_rows, register] = take(places.head(5), capacity_out)[places.c_owner]
+    capacity = take(places.tail(0), capacity_out)
     for row in (1, 2):
-        trace[places.tail(row), register] = trace[places.tail(0), capacity_out]
+        registers[places.tail(row), register] = capacity
     last_size = places.elements - RATE * (places.blocks - 1)
-    trace[places.tail(0), Y + last_size - 1] = _ONE
+    registers[places.tail(0), _Y + last_size - 1] = _ONE
 
     groups = places.elements - 1
     lacking = 3 * groups - np.array([len(w.output) for w in witnesses], dtype=np.int64)
     sizes, size_of = np.unique(groups, return_inverse=True)  # a batch has few sizes
     inverses = np.array([pow(int(size), -1, P) if size else 0 for size in sizes], dtype=np.int64)
-    trace[places.head(5), Y] = to_monty((lacking >= 1).astype(np.int64))
-    trace[places.head(5), Y + 1] = to_monty(lacking * inverses[size_of])
+    registers[places.head(5), _Y] = to_monty((lacking >= 1).astype(np.int64))
+    registers[places.head(5), _Y + 1] = to_monty(lacking * inverses[size_of])
 
 
-def _set_running_root(trace: U32, places: _Places, root: _Sponges) -> None:
+def _set_running_root(registers: U32, take: _Take, places: _Places) -> None:
     """Z and CNT: the root's capacity and the operations so far, constant between R rows and through
     padding."""
-    absorbed = np.zeros(trace.shape[0] + 1, dtype=np.int64)
+    absorbed = np.zeros(len(registers) + 1, dtype=np.int64)
     absorbed[places.tail(4) + 1] = 1
     count = np.cumsum(absorbed)[:-1]
-    capacities = np.concatenate(
-        (root.states[:, RATE:], trace[places.tail(4)[-1:], OUT + RATE : OUT + 2 * RATE])
-    )
-    trace[:, Z : Z + RATE] = capacities[count]
-    trace[:, CNT] = to_monty(count)
+    r_rows = places.tail(4)
+    states = np.empty((len(r_rows) + 1, RATE + 1), dtype=np.uint32)
+    states[:-1, :RATE] = take(r_rows, slice(RATE, 2 * RATE))
+    states[-1:, :RATE] = take(r_rows[-1:], slice(OUT + RATE, OUT + 2 * RATE))
+    states[:, RATE] = _SMALL[: len(states)]
+    known = states[count]
+    registers[:, Z - COLUMNS : Z - COLUMNS + RATE] = known[:, :RATE]
+    registers[:, CNT - COLUMNS] = known[:, RATE]

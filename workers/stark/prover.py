@@ -61,13 +61,17 @@ def prove(
     parameters: Parameters,
     backend: Backend,
     clock: Clock = time.perf_counter,
+    *,
+    memory: U32 | None = None,
 ) -> ProveOutcome:
     """Prove that ``trace``, U32[n, width] in Montgomery form, satisfies the AIR for canonical
     ``public_values``.
 
     n is a power of two, at least 2^MIN_LOG_ROWS and at most 2^parameters.max_log_rows; the AIR's degree must
     not need more quotient chunks than the blowup gives (asserted). A trace that violates a constraint gives a
-    proof that no verifier accepts, not an error. ``clock`` gives seconds and only measures.
+    proof that no verifier accepts, not an error. ``clock`` gives seconds and only measures. ``memory``,
+    U32[n << log_blowup, width], may take the trace's extension: with the trace as its last rows
+    (`kernels.buffers.extensible`) one proof needs no more memory than the extension, and the trace is lost.
     """
     program = symbolic_program(air)
     rows = len(trace)
@@ -80,7 +84,7 @@ def prove(
     assert program.num_quotient_chunks <= 1 << parameters.log_blowup, f"degree {program.degree}"
     watch = Stopwatch(clock, PHASES)
     run = _Run(program, parameters, backend, log_rows, watch, Transcript(backend))
-    proof = run.prove(np.ascontiguousarray(trace), public_values)
+    proof = run.prove(backend.upload(trace), memory, public_values)
     with watch.phase("encode"):
         data = encode(proof, program=program, parameters=parameters)
     return ProveOutcome(proof=data, phases=watch.seconds, rows=rows)
@@ -97,12 +101,12 @@ class _Run:
     watch: Stopwatch
     transcript: Transcript
 
-    def prove(self, trace: U32, public_values: Sequence[int]) -> Proof:
+    def prove(self, trace: U32, memory: U32 | None, public_values: Sequence[int]) -> Proof:
         transcript = self.transcript
         # The height with hiding and without, which is the same here, and no preprocessed columns.
         for value in (self.log_rows, self.log_rows, 0):
             transcript.observe(value)
-        trace_lde = self._extend(trace)
+        trace_lde = self._extend(trace, out=memory)
         trace_tree, trace_cap = self._commit([trace_lde])
         transcript.observe_array(to_monty(np.array(public_values, dtype=np.int64)))
 
@@ -117,7 +121,7 @@ class _Run:
 
         zeta = transcript.sample_ext()
         with self.watch.phase("open"):
-            opened = self._open(trace, shifted_chunks, zeta)
+            opened = self._open(trace_lde, shifted_chunks, zeta)
         transcript.observe_array(opened.local)
         if opened.next is not None:
             transcript.observe_array(opened.next)
@@ -125,7 +129,7 @@ class _Run:
 
         batching = transcript.sample_ext()
         with self.watch.phase("open"):
-            reduced = self._reduce(trace, chunk_ldes, opened, zeta, batching)
+            reduced = self._reduce(trace_lde, chunk_ldes, opened, zeta, batching)
         fri = prove_low_degree(
             reduced,
             trace_tree=trace_tree,
@@ -146,9 +150,10 @@ class _Run:
         generator = two_adic_generator(self.log_rows + chunks.bit_length() - 1)
         return [ext_scale(GENERATOR, (power(generator, i), 0, 0, 0))[0] for i in range(chunks)]
 
-    def _extend(self, values: U32, *, in_shift: int = 1) -> U32:
+    def _extend(self, values: U32, *, in_shift: int = 1, out: U32 | None = None) -> U32:
+        log_blowup = self.parameters.log_blowup
         with self.watch.phase("lde"):
-            return self.backend.coset_lde(values, log_blowup=self.parameters.log_blowup, in_shift=in_shift)
+            return self.backend.coset_lde(values, log_blowup=log_blowup, in_shift=in_shift, out=out)
 
     def _commit(self, matrices: Sequence[U32]) -> tuple[MerkleTree, U32]:
         with self.watch.phase("merkle"):
@@ -157,22 +162,22 @@ class _Run:
         self.transcript.observe_array(cap)
         return tree, cap
 
-    def _open(self, trace: U32, shifted_chunks: Sequence[tuple[U32, int]], zeta: Ext) -> Opened:
-        open_columns = self.backend.open_columns
-        rows = open_columns(trace, point=zeta, with_next=self.program.reads_next)
-        chunks = [open_columns(chunk, point=zeta, shift=shift) for chunk, shift in shifted_chunks]
+    def _open(self, trace_lde: U32, shifted_chunks: Sequence[tuple[U32, int]], zeta: Ext) -> Opened:
+        backend, with_next = self.backend, self.program.reads_next
+        rows = backend.open_extended(trace_lde, log_rows=self.log_rows, point=zeta, with_next=with_next)
+        chunks = [backend.open_columns(chunk, point=zeta, shift=shift) for chunk, shift in shifted_chunks]
         following = rows[1] if self.program.reads_next else None
         return Opened(local=rows[0], next=following, chunks=np.concatenate(chunks))
 
-    def _reduce(self, trace: U32, chunk_ldes: Sequence[U32], opened: Opened, zeta: Ext, batching: Ext) -> U32:
-        """The vector that is of low degree only if every opened value is right.
-
-        The combination of the trace's columns is a polynomial of degree below n like each of them, so it is
-        combined on the n rows of the trace and extended, instead of combined on all rows of the extension.
-        """
+    def _reduce(
+        self, trace_lde: U32, chunk_ldes: Sequence[U32], opened: Opened, zeta: Ext, batching: Ext
+    ) -> U32:
+        """The vector that is of low degree only if every opened value is right."""
         width = self.program.width
         coefficients = extension.powers(batching, max(width, 4))
-        combined = self._extend_combination(trace, coefficients[:width])
+        combined = self.backend.combine_extended(
+            trace_lde, log_rows=self.log_rows, coefficients=coefficients[:width]
+        )
         openings = [
             Opening(
                 combined=combined,
@@ -203,7 +208,3 @@ class _Run:
             )
             taken += 4
         return self.backend.reduced_opening(openings)
-
-    def _extend_combination(self, trace: U32, coefficients: U32) -> U32:
-        combined = self.backend.combine_columns(trace, coefficients=coefficients)
-        return self.backend.coset_lde(combined, log_blowup=self.parameters.log_blowup)

@@ -121,11 +121,14 @@ def fold_groups(values: U64, groups: I64, beta: Ext) -> U64:
     out[j] = (lo + hi)/2 + β(lo - hi)/(2 x_j), x_j = g^bitrev(j); a group's values stand at bit-reversed
     positions groups · 2^k … groups · 2^k + 2^k - 1 (proof.md section 5, Plonky3 `TwoAdicFriFolding`).
     """
+    # A position's point is that of its group times that of its place in the group: their bits are apart.
+    of_groups = bit_reversed_points(groups * (values.shape[1] // 2), first_order=2, inverted=True)
     while values.shape[1] > 1:
         pairs = values.shape[1] // 2
         low, high = values[:, 0::2], values[:, 1::2]
-        positions = groups[:, np.newaxis] * pairs + np.arange(pairs)
-        factors = bit_reversed_points(positions, first_order=2, inverted=True)[..., np.newaxis]
+        of_pairs = bit_reversed_points(np.arange(pairs), first_order=2, inverted=True)
+        factors = (of_groups[:, np.newaxis] * of_pairs % _P)[..., np.newaxis]
+        of_groups = of_groups * of_groups % _P  # the next fold is on the squares
         slopes = ext_difference(low, high) * factors % _P
         values = (low + high + ext_product(slopes, ext_array(beta))) % _P * _HALF % _P
         beta = ext_mul(beta, beta)

@@ -15,6 +15,9 @@ U64 = npt.NDArray[np.uint64]
 MAX_VARINT_BYTES = 5
 """No element and no length here needs more: 5 × 7 bits hold any 32-bit number."""
 
+_WINDOW_BYTES = 8
+_OF_SIZE = np.array([(1 << (8 * size)) - 1 for size in range(MAX_VARINT_BYTES + 1)], dtype=np.uint64)
+
 
 def encode_varints(values: U32) -> bytes:
     """The minimal varints of `values` [n] one after the other."""
@@ -50,8 +53,11 @@ def decode_varints(data: bytes) -> tuple[U64, bool]:
     if overlong.any():
         at = int(starts[np.argmax(overlong)])
         raise VerificationError(Refusal.MALFORMED_VARINT, f"the varint at byte {at} is not minimal")
-    values = encoded[ends].astype(np.uint64)
-    for before in range(1, MAX_VARINT_BYTES):
-        septet = encoded[np.maximum(ends - before, 0)] & np.uint8(0x7F)
-        values = np.where(sizes > before, (values << np.uint64(7)) | septet, values)
+    # Eight bytes from each start at once, those beyond the varint masked away.
+    padded = data + bytes(_WINDOW_BYTES)
+    windows: U64 = np.ndarray((len(data),), dtype="<u8", buffer=padded, strides=(1,))
+    septets = windows[starts] & _OF_SIZE[sizes]
+    values = septets & np.uint64(0x7F)
+    for position in range(1, MAX_VARINT_BYTES):
+        values |= (septets >> np.uint64(position)) & np.uint64(0x7F << (7 * position))
     return values, int(ends[-1]) + 1 < encoded.size

@@ -1,5 +1,6 @@
 """One agent's speculation and its rollbacks."""
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
@@ -7,16 +8,19 @@ from fastapi import APIRouter, Query, Request, Response
 
 from coordinator.answers_admin import AgentSpeculation, RolledBack
 from coordinator.core.errors import CoreError, ErrorCode
-from coordinator.core.records import Agent
+from coordinator.core.records import Agent, Operation
 from coordinator.core.speculation import in_rollout
 from coordinator.core.states import OperationState
 from coordinator.http.context import Context, Ctx
 from coordinator.http.openapi import describe
+from coordinator.http.pages import page
 from coordinator.http.wire import answer, rfc3339
 
 router = APIRouter(prefix="/admin/agent", tags=["agents"])
 
 MAX_ROLLBACKS = 1_000
+#: A rollback's place: when it ended, and its number.
+_PLACE = r"^[0-9]{1,15}-[0-9]{1,15}$"
 
 _EXAMPLE = AgentSpeculation(
     agent_id="agent-1",
@@ -81,29 +85,54 @@ async def agent_speculation(request: Request, ctx: Ctx, agent_id: str) -> Respon
     ),
 )
 async def agent_rollbacks(
-    request: Request, ctx: Ctx, agent_id: str, limit: Annotated[int, Query(ge=1, le=MAX_ROLLBACKS)] = 100
+    request: Request,
+    ctx: Ctx,
+    agent_id: str,
+    limit: Annotated[int, Query(ge=1, le=MAX_ROLLBACKS)] = 100,
+    cursor: Annotated[
+        str | None, Query(pattern=_PLACE, description="Where the page before ended: its Link header has it.")
+    ] = None,
 ) -> Response:
-    """Newest first, of those that memory keeps."""
+    """Newest first, of those that memory keeps; a `Link` header leads to the next page."""
     ctx.require_admin_reader(request)
     agent = _agent(ctx, agent_id)
-    found: list[RolledBack] = []
-    for operation in reversed(ctx.state.ended.values()):
-        if len(found) == limit:
-            break
-        if operation.agent_id == agent.agent_id and operation.state is OperationState.ROLLED_BACK:
-            found.append(
-                RolledBack(
-                    operation_id=operation.operation_id,
-                    at=rfc3339(operation.timeline[-1][0]),
-                    reason=operation.reason,
-                    cause=operation.end_cause,
-                    task_id=operation.task_id,
-                    operation_type=operation.operation_type,
-                    depth=operation.depth,
-                    replaced_by=operation.replaced_by,
-                )
-            )
-    return answer(found)
+    rolled_back = (
+        operation
+        for operation in reversed(ctx.state.ended.values())
+        if operation.agent_id == agent.agent_id and operation.state is OperationState.ROLLED_BACK
+    )
+    behind = rolled_back if cursor is None else _behind(rolled_back, cursor)
+    shown, headers = page(behind, limit=limit, place=_place, request=request)
+    return answer([_rollback_view(operation) for operation in shown], headers=headers)
+
+
+def _place(operation: Operation) -> str:
+    """Many end at the same instant: the number tells them apart."""
+    return f"{operation.timeline[-1][0]}-{operation.number}"
+
+
+def _behind(newest_first: Iterable[Operation], cursor: str) -> Iterator[Operation]:
+    """What follows the cursor; where memory has let go of that one, what ended before it."""
+    last_ms = int(cursor.partition("-")[0])
+    passed = False
+    for operation in newest_first:
+        ended_ms = operation.timeline[-1][0]
+        if ended_ms < last_ms or (passed and ended_ms == last_ms):
+            yield operation
+        passed = passed or _place(operation) == cursor
+
+
+def _rollback_view(operation: Operation) -> RolledBack:
+    return RolledBack(
+        operation_id=operation.operation_id,
+        at=rfc3339(operation.timeline[-1][0]),
+        reason=operation.reason,
+        cause=operation.end_cause,
+        task_id=operation.task_id,
+        operation_type=operation.operation_type,
+        depth=operation.depth,
+        replaced_by=operation.replaced_by,
+    )
 
 
 def _agent(ctx: Context, agent_id: str) -> Agent:

@@ -1,20 +1,20 @@
 """What operators did: every admin write, from the log."""
 
 import asyncio
-from collections import deque
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from coordinator.answers_admin import AuditEntry
-from coordinator.core.errors import ErrorCode
+from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import AdminActed
 from coordinator.http.context import Ctx
 from coordinator.http.openapi import describe
+from coordinator.http.pages import Cursor, page
 from coordinator.http.wire import answer, rfc3339
 from coordinator.store.errors import StoreError
-from coordinator.store.log import EventLog, StoredEvent
+from coordinator.store.log import StoredEvent
 
 router = APIRouter(prefix="/admin/audit", tags=["status"])
 
@@ -36,33 +36,31 @@ MAX_ENTRIES = 1_000
                 after={"speculation.enabled": True},
             )
         ],
-        errors=(ErrorCode.INVALID,),
+        errors=(ErrorCode.INVALID, ErrorCode.READ_ONLY),
     ),
 )
 async def audit(
-    request: Request, ctx: Ctx, limit: Annotated[int, Query(ge=1, le=MAX_ENTRIES)] = 100
+    request: Request,
+    ctx: Ctx,
+    limit: Annotated[int, Query(ge=1, le=MAX_ENTRIES)] = 100,
+    cursor: Cursor = None,
 ) -> Response:
-    """Newest first: who (the token's name), what, before and after. Reads the whole log: it may take long."""
+    """Newest first: who (the token's name), what, before and after; a `Link` header leads to the next page."""
     ctx.require_admin_reader(request)
-    acts = await asyncio.to_thread(_latest_acts, ctx.service.parts.log, limit)
-    return answer([_entry(stored.seq, act) for stored, act in reversed(acts)])
-
-
-def _latest_acts(log: EventLog, limit: int) -> "deque[tuple[StoredEvent, AdminActed]]":
-    """The last acts; of a damaged log, the last before the damage."""
-    acts: deque[tuple[StoredEvent, AdminActed]] = deque(maxlen=limit)
+    log = ctx.service.parts.log
     try:
-        for stored in log.replay():
-            if isinstance(stored.event, AdminActed):
-                acts.append((stored, stored.event))
-    except StoreError:
-        return acts
-    return acts
+        acts = await asyncio.to_thread(log.latest, [AdminActed.__name__], limit=limit + 1, before=cursor)
+    except StoreError as error:
+        raise CoreError(ErrorCode.READ_ONLY, str(error)) from None
+    shown, headers = page(acts, limit=limit, place=lambda stored: stored.seq, request=request)
+    return answer([_entry(stored) for stored in shown], headers=headers)
 
 
-def _entry(seq: int, act: AdminActed) -> AuditEntry:
+def _entry(stored: StoredEvent) -> AuditEntry:
+    act = stored.event
+    assert isinstance(act, AdminActed), "only these were asked for"
     return AuditEntry(
-        seq=seq,
+        seq=stored.seq,
         at=rfc3339(act.at_ms),
         by=act.by,
         action=act.action,

@@ -7,8 +7,12 @@ from coordinator.core.errors import ErrorCode
 from coordinator.http.context import Ctx
 from coordinator.http.openapi import describe
 from coordinator.http.wire import SMALL_BODY_BYTES, answer, read_body, whole
-from coordinator.settings import Settings
-from coordinator.settings_table import KEYS, Key, Value
+from coordinator.settings_table import KEYS
+from coordinator.settings_view import key_view
+from coordinator.tokens import Scope
+
+#: Keys that say who may do what: changing them takes a token of scope admin.
+ACCESS_KEYS = ("admin.", "agents.", "tasks.")
 
 router = APIRouter(prefix="/admin/config", tags=["configuration"])
 
@@ -38,7 +42,7 @@ async def get_config(request: Request, ctx: Ctx) -> Response:
     """Every key with its value, its provenance (environment, runtime, file, mode, default) and its range."""
     ctx.require_admin_reader(request)
     settings = ctx.settings
-    keys = {name: _key_view(settings, key) for name, key in KEYS.items()}
+    keys = {name: key_view(settings, key) for name, key in KEYS.items()}
     return answer(ConfigAnswer(env=settings.env, problems=settings.problems, keys=keys))
 
 
@@ -70,29 +74,10 @@ async def change_config(request: Request, ctx: Ctx) -> Response:
         dict[str, Scalar],
         limit_bytes=SMALL_BODY_BYTES,
     )
+    if any(key.startswith(ACCESS_KEYS) for key in changes):
+        ctx.auth.operator(request, Scope.ADMIN)
     change = await ctx.service.set_config(changes, by)
     return answer(ConfigChange(before=_plain(change["before"]), after=_plain(change["after"])))
-
-
-def _key_view(settings: Settings, key: Key) -> ConfigKey:
-    provenance = settings.provenance(key.name)
-    return ConfigKey(
-        value=_shown(key, settings.effective(key.name)),
-        source=provenance.source,
-        detail=provenance.detail,
-        default=_shown(key, key.default),
-        type=key.kind,
-        range=key.range_text,
-        unit=key.unit,
-        restart_only=key.restart_only,
-        description=key.doc,
-    )
-
-
-def _shown(key: Key, value: Value) -> Value:
-    if key.secret:
-        return None if value is None else "(set)"
-    return whole(value) if isinstance(value, float) else value
 
 
 def _plain(values: dict[str, Scalar]) -> dict[str, Scalar]:

@@ -1,6 +1,6 @@
 """One operation in full, its timeline, and what blocks those that are not confirmed."""
 
-from itertools import islice
+from itertools import dropwhile
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -20,6 +20,7 @@ from coordinator.http.blocking import blocker_of
 from coordinator.http.context import Context, Ctx
 from coordinator.http.examples import OPERATION
 from coordinator.http.openapi import describe
+from coordinator.http.pages import Cursor, page
 from coordinator.http.views import operation_view
 from coordinator.http.wire import answer, rfc3339
 
@@ -122,17 +123,14 @@ async def blocked_operations(
     request: Request,
     ctx: Ctx,
     limit: Annotated[int, Query(ge=1, le=MAX_BLOCKED)] = 100,
-    offset: Annotated[int, Query(ge=0, description="How many of the oldest to leave out.")] = 0,
+    cursor: Cursor = None,
 ) -> Response:
     """Oldest first; a `Link` header leads to the next page."""
     ctx.require_admin_reader(request)
-    live = ctx.state.live
-    page = [_blocked_view(ctx, operation) for operation in islice(live.values(), offset, offset + limit)]
-    headers = None
-    if offset + limit < len(live):
-        following = f"</admin/blocked-operations?limit={limit}&offset={offset + limit}>"
-        headers = {"link": f'{following}; rel="next"'}
-    return answer(page, headers=headers)
+    live = ctx.state.live.values()
+    behind = live if cursor is None else dropwhile(lambda operation: operation.number <= cursor, live)
+    shown, headers = page(behind, limit=limit, place=lambda operation: operation.number, request=request)
+    return answer([_blocked_view(ctx, operation) for operation in shown], headers=headers)
 
 
 def _blocked_view(ctx: Context, operation: Operation) -> BlockedOperation:

@@ -9,6 +9,7 @@ from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.records import SlashRecord
 from coordinator.http.context import Ctx
 from coordinator.http.openapi import describe
+from coordinator.http.pages import Cursor, page
 from coordinator.http.wire import answer, rfc3339
 from coordinator.metrics_samples import stake_utilization
 
@@ -84,12 +85,17 @@ async def stake_status(request: Request, ctx: Ctx) -> Response:
     ),
 )
 async def slashes(
-    request: Request, ctx: Ctx, limit: Annotated[int, Query(ge=1, le=MAX_SLASHES)] = 100
+    request: Request,
+    ctx: Ctx,
+    limit: Annotated[int, Query(ge=1, le=MAX_SLASHES)] = 100,
+    cursor: Cursor = None,
 ) -> Response:
-    """Newest first."""
+    """Newest first; a `Link` header leads to the next page."""
     ctx.require_admin_reader(request)
-    records = list(ctx.state.slashes.values())
-    return answer([_slash_view(record) for record in records[: -limit - 1 : -1]])
+    records = reversed(ctx.state.slashes.values())
+    behind = records if cursor is None else (record for record in records if _number(record) < cursor)
+    shown, headers = page(behind, limit=limit, place=_number, request=request)
+    return answer([_slash_view(record) for record in shown], headers=headers)
 
 
 @router.get(
@@ -108,6 +114,11 @@ async def slash(request: Request, ctx: Ctx, slash_id: str) -> Response:
     if record is None:
         raise CoreError(ErrorCode.NOT_FOUND, f"no slash {slash_id[:128]} is kept")
     return answer(_slash_view(record))
+
+
+def _number(record: SlashRecord) -> int:
+    """Slashes are numbered in their order (`slash-1`, …)."""
+    return int(record.slash_id.rpartition("-")[2])
 
 
 def _slash_view(record: SlashRecord) -> SlashAnswer:

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/admin", tags=["status"])
 _STARTED_S = time.monotonic()
 
 _WORKER_EXAMPLE = WorkerAnswer(
-    worker_id="worker-0",
+    worker_id="w-1",
     state="busy",
     backend="cpu",
     batch_id="batch-7",
@@ -102,6 +102,7 @@ async def get_workers(request: Request, ctx: Ctx) -> Response:
         running=scale.running,
         target=scale.target,
         limited_by=scale.limited_by,
+        refused_hosts=scale.refused_hosts,
         workers=tuple(_worker_view(worker) for worker in pool.workers()),
     )
     return answer(workers)

@@ -10,6 +10,7 @@ from coordinator.http.openapi import describe
 from coordinator.http.views import agent_view
 from coordinator.http.wire import SMALL_BODY_BYTES, answer, read_body
 from coordinator.submission import parse_digest
+from coordinator.tokens import Scope
 
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
 
@@ -40,11 +41,14 @@ _EXAMPLE = AgentAnswer(
 )
 async def register_agent(request: Request, ctx: Ctx) -> Response:
     """Needs the operator's token unless `agents.open_registration`; answers the agent's own token, once."""
+    by = None
     if not ctx.settings.flag("agents.open_registration"):
-        ctx.auth.operator(request)
+        by = ctx.auth.operator(request, Scope.ADMIN)
     body = await read_body(request, AgentBody, limit_bytes=SMALL_BODY_BYTES)
     key = parse_digest(body.agent_key, field="agent_key")
     token = await ctx.service.register_agent(body.agent_id, key, body.deposit_lamports)
+    lamports = body.deposit_lamports
+    await ctx.record(by, "register_agent", agent_id=body.agent_id, deposit_lamports=lamports)
     agent = ctx.state.agents[body.agent_id]
     registered = RegisteredAgent(
         agent_id=agent.agent_id,
@@ -81,9 +85,10 @@ async def get_agent(request: Request, ctx: Ctx, agent_id: str) -> Response:
 )
 async def deposit(request: Request, ctx: Ctx, agent_id: str) -> Response:
     """With the agent's token or the operator's."""
-    ctx.auth.acting_for(request, agent_id)
+    caller = ctx.auth.acting_for(request, agent_id)
     body = await read_body(request, LamportsBody, limit_bytes=SMALL_BODY_BYTES)
     await ctx.service.deposit(agent_id, body.lamports)
+    await ctx.record(caller.operator, "deposit", agent_id=agent_id, lamports=body.lamports)
     return _agent_answer(ctx, agent_id)
 
 
@@ -107,9 +112,10 @@ async def deposit(request: Request, ctx: Ctx, agent_id: str) -> Response:
 )
 async def withdraw(request: Request, ctx: Ctx, agent_id: str) -> Response:
     """With the agent's token or the operator's; what is bonded stays."""
-    ctx.auth.acting_for(request, agent_id)
+    caller = ctx.auth.acting_for(request, agent_id)
     body = await read_body(request, LamportsBody, limit_bytes=SMALL_BODY_BYTES)
     await ctx.service.withdraw(agent_id, body.lamports)
+    await ctx.record(caller.operator, "withdraw", agent_id=agent_id, lamports=body.lamports)
     return _agent_answer(ctx, agent_id)
 
 

@@ -34,6 +34,7 @@ from coordinator.submission import (
     require_id,
 )
 from coordinator.waiting import reached_states
+from workers.batch_proof import Wire
 from workers.receipt import Receipt
 
 router = APIRouter(prefix="/v1/operations", tags=["operations"])
@@ -224,6 +225,7 @@ async def cancel(request: Request, ctx: Ctx, operation_id: str) -> Response:
     if not caller.may_act_for(operation.agent_id):
         raise CoreError(ErrorCode.FORBIDDEN, f"the token does not belong to {operation.agent_id}")
     rolled_back = await ctx.service.cancel(operation_id)
+    await ctx.record(caller.operator, "cancel", operation_id=operation_id, rolled_back=len(rolled_back))
     return answer(CancelAnswer(operation_id=operation_id, rolled_back=tuple(rolled_back)))
 
 
@@ -270,13 +272,20 @@ async def get_output(
         "An operation's receipt",
         answers={200: Receipt},
         example=RECEIPT,
-        errors=(ErrorCode.UNKNOWN_OPERATION, ErrorCode.NOT_CONFIRMED),
+        errors=(ErrorCode.UNKNOWN_OPERATION, ErrorCode.NOT_CONFIRMED, ErrorCode.INVALID),
     ),
 )
-async def get_receipt(request: Request, ctx: Ctx, operation_id: str) -> Response:
+async def get_receipt(
+    request: Request,
+    ctx: Ctx,
+    operation_id: str,
+    wire: Annotated[
+        Wire, Query(description="The proof's encoding: Plonky3's, or a pruned one of about half the length.")
+    ] = Wire.PLAIN,
+) -> Response:
     """All that `agenc verify` needs; it exists once the operation is confirmed."""
     ctx.require_reader(request)
-    return answer(await ctx.service.receipt(operation_id))
+    return answer(await ctx.service.receipt(operation_id, wire))
 
 
 class _RawBatch(msgspec.Struct, forbid_unknown_fields=True):

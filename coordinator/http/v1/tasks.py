@@ -26,11 +26,12 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 )
 async def register_task(request: Request, ctx: Ctx) -> Response:
     """With any token. From then on an output that does not hash to `constraint_hash` is refused."""
-    ctx.auth.anyone(request)
+    caller = ctx.auth.anyone(request)
     body = await read_body(request, TaskBody, limit_bytes=SMALL_BODY_BYTES)
     hash_text = body.constraint_hash
     constraint = None if hash_text is None else parse_digest(hash_text, field="constraint_hash")
     await ctx.service.register_task(body.task_id, constraint, body.depends_on, body.claim_ttl_s)
+    await ctx.record(caller.operator, "register_task", task_id=body.task_id)
     registered = TaskAnswer(
         task_id=body.task_id,
         constraint_hash=hash_text,
@@ -67,4 +68,6 @@ async def claim_task(request: Request, ctx: Ctx, task_id: str) -> Response:
         raise CoreError(ErrorCode.INVALID, "agent_id: an operator has to name the agent", field="agent_id")
     if not caller.may_act_for(agent_id):
         raise CoreError(ErrorCode.FORBIDDEN, f"the token does not belong to {agent_id}", field="agent_id")
-    return answer(ClaimAnswer(claim_expires_at=rfc3339(await ctx.service.claim_task(task_id, agent_id))))
+    expires_ms = await ctx.service.claim_task(task_id, agent_id)
+    await ctx.record(caller.operator, "claim_task", task_id=task_id, agent_id=agent_id)
+    return answer(ClaimAnswer(claim_expires_at=rfc3339(expires_ms)))

@@ -27,6 +27,18 @@ class TestSlots:
         world.go_to(3)
         assert world.chain.slot() == 8
 
+    def test_what_was_confirmed_stays_so_when_a_clock_that_went_back_begins_anew(self, world: World) -> None:
+        parent = world.operation("parent")
+        world.submit("b1/1", parent)
+        world.go_to(6)
+        assert world.status("b1/1") == "confirmed"
+        world.go_to(3)
+        world.restart()
+        assert world.status("b1/1") == "confirmed"
+        world.submit("b2/1", world.operation("child", parent))
+        world.go_to(7)
+        assert world.status("b2/1") == "included"
+
     def test_the_domain_names_chain_and_genesis(self, world: World, tmp_path: Path) -> None:
         assert world.chain.domain == b"local:a4d26868017c0ccf"
         other = LocalChain(tmp_path / "other", clock_ms=lambda: 0)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from coordinator.core.commands import BatchPlan
 from coordinator.core.config import CoreConfig
+from coordinator.core.estimates import AUTO_LOG_ROWS, Estimates, capacity
 from coordinator.core.limits import MAX_BATCH_OPERATIONS, PADDING_ROWS
-from coordinator.core.planner import AUTO_LOG_ROWS, EARLY_MS, Estimates, PlannerView, capacity, plan
+from coordinator.core.planner import EARLY_MS, PlannerView, plan
 from coordinator.core.states import ReturnReason
 from tests.coordinator.core.world import World
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import OperationsAdmitted
+from coordinator.core.graph import lineage
 from coordinator.core.records import Operation
 from coordinator.core.speculation import PRIOR_BAD, PRIOR_GOOD, RULES, all_confirm, in_rollout
 from coordinator.core.state import CoreState, rollout_position
@@ -287,13 +288,13 @@ def test_the_decision_keeps_the_numbers_it_saw(world: World) -> None:
 
 def test_confirmations_raise_the_probability_of_later_ones(world: World) -> None:
     world.submit("a")
-    before = all_confirm(world.state, [world.state.live["a"]])
+    before = all_confirm(world.state, lineage(world.state, [world.state.live["a"]]))
     assert before == pytest.approx(PRIOR_GOOD / (PRIOR_GOOD + PRIOR_BAD))
     for number in range(20):
         world.submit(f"op{number}")
     world.run_until_quiet()
     world.submit("z")
-    assert before < all_confirm(world.state, [world.state.live["z"]]) < 1
+    assert before < all_confirm(world.state, lineage(world.state, [world.state.live["z"]])) < 1
 
 
 def test_a_wide_join_of_one_agents_parents_is_not_condemned_by_their_number(world: World) -> None:

@@ -31,6 +31,7 @@ OPEN = CoreConfig(
     max_pending_operations=1_000_000,
     stake_max_lamports=1 << 50,
     breaker_min_finished=1 << 30,
+    gather_ratio=0.0,
 )
 
 

@@ -2,9 +2,7 @@
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -375,7 +373,7 @@ class TestViews:
     def test_the_workers(self, http: httpx.Client) -> None:
         answer = http.get("/admin/workers").json()
         assert answer["desired"] == len(answer["workers"]) == 1
-        assert set(answer) == {"desired", "running", "target", "limited_by", "workers"}
+        assert set(answer) == {"desired", "running", "target", "limited_by", "refused_hosts", "workers"}
 
     def test_an_agents_speculation(self, http: httpx.Client, actor: Actor) -> None:
         with actor.client as client:
@@ -423,46 +421,6 @@ class TestViews:
         assert "corrupted" not in response.text
 
 
-#: Routes of the runbook that come with what they show: a collector, recovery, profiling, pipeline analysis.
-LATER = re.compile(
-    r"/admin/(gc|memory-stats|recovery(/status)?|stake/(stuck|recover|recover-all)|pipeline/\w+|debug/profile/\w+)$"
-)
-
-
-def runbook_curls(text: str) -> Iterator[tuple[str, str, str | None]]:
-    """(method, path, body) of every curl against the coordinator."""
-    joined = re.sub(r"\\\n\s*", "", text)
-    for command in re.findall(r"curl (?:[^'\n|]|'[^']*')*", joined):
-        words = shlex.split(command.replace("$ADMIN_URL", "http://localhost:9090"), comments=True)
-        url = next((word for word in words if word.startswith("http://localhost:9090/")), None)
-        if url is None:
-            continue
-        body = words[words.index("-d") + 1] if "-d" in words else None
-        path = url.removeprefix("http://localhost:9090").rstrip(")'")
-        yield ("POST" if "POST" in words else "GET"), path, body
-
-
-def test_the_runbooks_commands_work(
-    http: httpx.Client, operator: Client, shared_dir: Path, actor: Actor
-) -> None:
-    with actor.client as client:
-        name = client.submit(actor.body()).operation_id
-    done = 0
-    for method, path, body in runbook_curls((shared_dir / "runbook.md").read_text()):
-        path = path.replace("OP_ID_HERE", name).replace("AGENT_ID", actor.agent_id)
-        response = http.request(method, path, content=body, headers=TOKEN if method == "POST" else {})
-        route = path.split("?")[0]
-        if LATER.match(route) or "SLASH_ID" in route:
-            assert response.status_code == 404, route
-            continue
-        if "worker_threads" in (body or ""):
-            assert code_of(response) == (409, "pinned_by_environment")
-            continue
-        assert response.status_code == 200, (method, path, body, response.text)
-        done += 1
-    assert done >= 40
-
-
 class TestNeverFailsOtherwise:
     @pytest.mark.parametrize("path", WRITES)
     @pytest.mark.parametrize(
@@ -490,7 +448,7 @@ class TestNeverFailsOtherwise:
             "/admin/slashes?limit=x",
             "/admin/audit?limit=1001",
             "/admin/blocked-operations?limit=-1",
-            "/admin/blocked-operations?offset=-1",
+            "/admin/blocked-operations?cursor=-1",
             "/admin/blocked-operations?limit=1e3",
         ],
     )
@@ -499,7 +457,6 @@ class TestNeverFailsOtherwise:
 
     def test_other_paths_and_methods(self, http: httpx.Client) -> None:
         for method, path, expected in (
-            ("GET", "/", (404, "not_found")),
             ("GET", "/admin", (404, "not_found")),
             ("GET", "/admin/status/", (404, "not_found")),
             ("GET", "/docs", (404, "not_found")),

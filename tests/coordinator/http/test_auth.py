@@ -1,14 +1,14 @@
-"""Authentication: the operator's tokens and their file, agents' tokens, and the limit on failures."""
+"""Authentication: who holds which token, what its scope allows, and the limit on failures."""
 
-import stat
 from pathlib import Path
 
 import pytest
 from fastapi import Request
 
 from coordinator.core.errors import CoreError, ErrorCode
-from coordinator.http.auth import TOKENS_FILE, Authenticator, Caller, FailureLimiter, OperatorTokens
+from coordinator.http.auth import Authenticator, Caller, FailureLimiter
 from coordinator.settings import Settings
+from coordinator.tokens import OperatorTokens, Scope, TokenFile
 
 
 def settings(token: str | None = None) -> Settings:
@@ -34,51 +34,6 @@ class Clock:
         return self.now_s
 
 
-class TestOperatorTokens:
-    def test_the_settings_token_is_the_environments(self, tmp_path: Path) -> None:
-        tokens, made = OperatorTokens.open(settings("hunter2"), tmp_path)
-        assert made is None
-        assert tokens.name_of("hunter2") == "environment"
-        assert tokens.name_of("hunter3") is None
-        assert not (tmp_path / TOKENS_FILE).exists()
-
-    def test_without_any_one_is_made_once_and_kept_for_the_owner_alone(self, tmp_path: Path) -> None:
-        tokens, made = OperatorTokens.open(settings(), tmp_path / "data")
-        assert made is not None
-        assert len(made) >= 40
-        assert tokens.name_of(made) == "first"
-        path = tmp_path / "data" / TOKENS_FILE
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        again, made_again = OperatorTokens.open(settings(), tmp_path / "data")
-        assert made_again is None
-        assert again.name_of(made) == "first"
-
-    def test_the_file_is_read_again_when_it_changes(self, tmp_path: Path) -> None:
-        tokens, _ = OperatorTokens.open(settings("hunter2"), tmp_path)
-        (tmp_path / TOKENS_FILE).write_text(
-            "# night shift\nalice token-a\nbob token-b  # until May\n\ntoken-c\n"
-        )
-        assert [tokens.name_of(f"token-{x}") for x in "abc"] == ["alice", "bob", "line-5"]
-        (tmp_path / TOKENS_FILE).write_text("alice token-a\n")
-        assert tokens.name_of("token-b") is None
-        (tmp_path / TOKENS_FILE).unlink()
-        assert tokens.name_of("token-a") is None
-        assert tokens.name_of("hunter2") == "environment"
-
-    def test_a_file_that_others_can_read_is_closed(self, tmp_path: Path) -> None:
-        path = tmp_path / TOKENS_FILE
-        path.write_text("alice token-a\n")
-        path.chmod(0o644)
-        OperatorTokens.open(settings(), tmp_path)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-    def test_an_empty_token_is_nobodys(self, tmp_path: Path) -> None:
-        (tmp_path / TOKENS_FILE).write_text("\n#\n  \n")
-        tokens, made = OperatorTokens.open(settings(), tmp_path)
-        assert made is not None
-        assert tokens.name_of("") is None
-
-
 class TestCaller:
     @pytest.fixture
     def clock(self) -> Clock:
@@ -92,7 +47,7 @@ class TestCaller:
 
     def test_who_is_asking(self, auth: Authenticator) -> None:
         assert auth.caller(request(None)) is None
-        assert auth.caller(request("Bearer hunter2")) == Caller(operator="environment")
+        assert auth.caller(request("Bearer hunter2")) == Caller(operator="environment", scope=Scope.ADMIN)
         assert auth.caller(request("bearer  agents-token ")) == Caller(agent_id="agent-1")
 
     @pytest.mark.parametrize(
@@ -127,6 +82,32 @@ class TestCaller:
             with pytest.raises(CoreError) as caught:
                 ask()
             assert caught.value.code is code
+
+    @pytest.mark.parametrize("scope", Scope)
+    def test_a_scope_is_enough_for_itself_and_for_less(
+        self, auth: Authenticator, tmp_path: Path, scope: Scope
+    ) -> None:
+        token = TokenFile(tmp_path).create("someone", scope)
+        asked = request(f"Bearer {token}")
+        for needed in Scope:
+            if scope.allows(needed):
+                assert auth.operator(asked, needed) == "someone"
+                continue
+            for ask in (auth.operator, auth.anyone):
+                with pytest.raises(CoreError) as caught:
+                    ask(asked, needed)
+                assert caught.value.code is ErrorCode.FORBIDDEN
+                assert needed in caught.value.message
+        assert [needed for needed in Scope if scope.allows(needed)] == list(Scope)[
+            : list(Scope).index(scope) + 1
+        ]
+
+    @pytest.mark.parametrize("scope", [Scope.READ, Scope.OPERATE])
+    def test_only_an_admin_acts_for_agents(self, auth: Authenticator, tmp_path: Path, scope: Scope) -> None:
+        token = TokenFile(tmp_path).create("someone", scope)
+        with pytest.raises(CoreError) as caught:
+            auth.acting_for(request(f"Bearer {token}"), "agent-1")
+        assert caught.value.code is ErrorCode.FORBIDDEN
 
     def test_guessing_is_slowed_down_even_for_the_right_guess(
         self, auth: Authenticator, clock: Clock

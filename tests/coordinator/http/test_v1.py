@@ -193,6 +193,10 @@ class TestSubmit:
         assert receipt["operation"] == body.operation_id
         assert receipt["batch"]["statements"][receipt["batch"]["index"]] == receipt["statement"]["statement"]
         assert set(receipt) >= {"version", "statement", "proof", "parameters", "chain", "work"}
+        path = f"/v1/operations/{body.operation_id}/proof"
+        assert http.get(path, params={"wire": "plonky3-0.6.2"}).json() == receipt
+        for wire in ("agenc-pruned-1", "morse"):  # a mock proof has no other encoding
+            assert_error(http.get(path, params={"wire": wire}), ErrorCode.INVALID)
 
     def test_the_same_again_is_the_same_operation(self, http: httpx.Client, actor: Actor) -> None:
         body = actor.body()

@@ -54,6 +54,8 @@ def test_other_bytes_than_were_stored_are_never_given_out(store: ProofStore) -> 
     connection.execute("UPDATE proofs SET proof = ? WHERE batch_id = 'bad'", (bad.proof[:-1] + b"?",))
     connection.commit()
     connection.close()
+    assert store.get("bad") == bad, "what is in memory is what was written"
+    store.drop_cache()
     assert store.get("good") == good
     with pytest.raises(StoreCorrupted, match="batch bad"):
         store.get("bad")

@@ -6,6 +6,7 @@ simulator runs that) and races between threads (a block here is one thread).
 """
 
 import os
+import weakref
 from functools import cache
 from typing import Any
 
@@ -64,14 +65,25 @@ class EmulatedDevice:
 
     def __init__(self, *, limit_words: int | None = None) -> None:
         self.limit_words = limit_words
+        self.used_words = 0
         self.launches: list[str] = []
         self.uploaded = 0
         self.downloaded = 0
 
     def empty(self, words: int) -> HostArray:
-        if self.limit_words is not None and words > self.limit_words:
-            raise DeviceMemoryError(f"{words} words of {self.limit_words}; split the batch")
-        return np.full(words, 0xDEAD_BEEF, np.uint32)  # memory that nobody set must not matter
+        return self._held(np.full(words, 0xDEAD_BEEF, np.uint32))  # memory that nobody set must not matter
+
+    def _held(self, buffer: HostArray) -> HostArray:
+        """Counted until the last view of it is gone."""
+        words = buffer.nbytes // 4
+        if self.limit_words is not None and self.used_words + words > self.limit_words:
+            raise DeviceMemoryError(f"{words} words of {self.limit_words} are not free; split the batch")
+        self.used_words += words
+        weakref.finalize(buffer, self._release, words)
+        return buffer
+
+    def _release(self, words: int) -> None:
+        self.used_words -= words
 
     def zeros(self, words: int) -> HostArray:
         buffer = self.empty(words)
@@ -80,7 +92,7 @@ class EmulatedDevice:
 
     def upload(self, values: HostArray) -> HostArray:
         self.uploaded += values.size
-        return np.array(values).reshape(-1)
+        return self._held(np.array(values).reshape(-1).copy())
 
     def download(self, buffer: HostArray) -> U32:
         self.downloaded += buffer.size

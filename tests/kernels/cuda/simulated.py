@@ -1,11 +1,12 @@
 """Small cases on Numba's CUDA simulator against the CPU backend. Run with NUMBA_ENABLE_CUDASIM=1.
 
 The simulator runs the real entry functions, a Python thread for each GPU thread, with shared memory and
-barriers: what the emulated device cannot show. It is slow, so that every case is tiny. Prints `case ok` for
-each case, and fails at the first difference.
+barriers: what the emulated device cannot show. It is slow, so that every case is tiny; `--whole-proof` makes a
+proof besides. Prints `case ok` for each case, and fails at the first difference.
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +16,7 @@ import numpy as np
 
 from kernels.backend import select
 from kernels.cuda import backend as cuda_backend
-from kernels.cuda import hashing
+from kernels.cuda import batches, hashing
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.device import HostArray, check_arguments
 from kernels.cuda.entry import cuda, entry_function, sync
@@ -23,6 +24,7 @@ from kernels.cuda.quotient import SLOTS
 from kernels.cuda.target import REGISTRY, Arg, Form, Kernel, Ops
 from kernels.deep import Opening
 from kernels.field import EXT_ONE, U32, Ext, P, to_monty
+from kernels.messages import pack
 from tests.kernels.programs import cube_program
 from tests.workers.fib_air import FibAir, fib_trace
 from workers.stark.parameters import TESTING
@@ -87,28 +89,38 @@ def same(actual: object, expected: object) -> None:
 
 
 def permutations_and_hashes() -> None:
-    cuda_backend.HOST_ROWS = 0
+    batches.HOST_ROWS = 0
     for width in (16, 24):
-        same(CUDA.permute(random(1, 3, width)), CPU.permute(random(1, 3, width)))
-    offsets = np.array([0, 0, 9, 17])
-    elements, tags = random(2, 17), np.array([1, 2, 3], np.uint32)
+        same(CUDA.permute(random(1, 2, width)), CPU.permute(random(1, 2, width)))
+    offsets = np.array([0, 0, 9])
+    elements, tags = random(2, 9), np.array([1, 2], np.uint32)
     same(CUDA.hash_tagged(elements, offsets, tags), CPU.hash_tagged(elements, offsets, tags))
     same(
         CUDA.compress_pairs(random(1, 2, 8), random(2, 2, 8)),
         CPU.compress_pairs(random(1, 2, 8), random(2, 2, 8)),
     )
-    cuda_backend.HOST_ROWS = 4096
+    batches.HOST_BYTES = 0
+    messages = pack([b"", b"abc", bytes(1_030)])
+    same(CUDA.sha256(*messages), CPU.sha256(*messages))
+    same(CUDA.blake3(*messages), CPU.blake3(*messages))
+    batches.HOST_ROWS = 4096
 
 
 def traces() -> None:
-    ours = CUDA.new_trace(2, 330)
+    ours, _ = CUDA.new_trace(2, 330, log_blowup=1)
     CUDA.permutation_trace(random(1, 4, 16), out=ours[:, :328])
     theirs = CPU.permutation_trace(random(1, 4, 16), out=np.empty((4, 164), np.uint32))
     same(np.asarray(ours)[:, :328], theirs.reshape(2, 328))
+    same(CUDA.take(ours, np.array([1, 0]), slice(5, 9)), theirs.reshape(2, 328)[[1, 0], 5:9])
+    inputs = random(2, 11), np.array([0, 2, 11]), np.array([1, 2], np.uint32)
+    ours, _ = CUDA.new_trace(3, 164, log_blowup=1)
+    theirs, rows = np.empty((3, 164), np.uint32), np.array([2, 0, 1])
+    same(CUDA.absorb(*inputs, out=ours, rows=rows), CPU.absorb(*inputs, out=theirs, rows=rows))
+    same(ours, theirs)
 
 
 def extensions() -> None:
-    for log_rows, width, log_blowup in ((0, 1, 1), (1, 2, 0), (5, 3, 2), (6, 9, 1)):
+    for log_rows, width, log_blowup in ((0, 1, 1), (1, 2, 0), (2, 2, 2), (3, 9, 1)):
         values = random(log_rows, 1 << log_rows, width)
         same(CUDA.coset_lde(values, log_blowup=log_blowup), CPU.coset_lde(values, log_blowup=log_blowup))
 
@@ -138,6 +150,9 @@ def openings() -> None:
     values = random(1, 8, 5)
     case = {"point": POINT, "shift": 7, "with_next": True}
     same(CUDA.open_columns(values, **case), CPU.open_columns(values, **case))
+    lde = random(4, 16, 5)
+    case = {"log_rows": 3, "point": POINT, "with_next": True}
+    same(CUDA.open_extended(lde, **case), CPU.open_extended(lde, **case))
     coefficients = random(2, 5, 4)
     same(
         CUDA.combine_columns(values, coefficients=coefficients),
@@ -150,6 +165,11 @@ def openings() -> None:
 def folds() -> None:
     values = random(1, 16, 4)
     same(CUDA.fold(values, beta=POINT, log_arity=3), CPU.fold(values, beta=POINT, log_arity=3))
+
+
+def grinding() -> None:
+    state, pending = random(1, 24), random(2, 3)
+    assert CUDA.grind(state, pending, 2) == CPU.grind(state, pending, 2)
 
 
 def a_whole_proof() -> None:
@@ -168,7 +188,7 @@ CASES: tuple[Callable[[], None], ...] = (
     quotients,
     openings,
     folds,
-    a_whole_proof,
+    grinding,
 )
 
 
@@ -178,7 +198,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", "overflow encountered in scalar", RuntimeWarning)
     hashing.GRIND_CANDIDATES = 8
     cuda_backend._GRIND_BLOCKS = 2
-    for case in CASES:
+    whole = sys.argv[1:] == ["--whole-proof"]
+    for case in (*CASES, a_whole_proof) if whole else CASES:
         case()
         print(case.__name__, "ok", flush=True)
     missed = set(REGISTRY) - DEVICE.launched

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import backend as backends
+from kernels.cuda import absorb, batches, hashing
 from kernels.cuda import backend as cuda_backend
-from kernels.cuda import hashing
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.errors import ProgramTooLarge
 from kernels.cuda.matrix import Matrix
 from kernels.cuda.quotient import SLOTS
 from kernels.deep import Opening
 from kernels.field import EXT_ONE, U32, Ext, P, to_monty
+from kernels.messages import pack
 from kernels.program import Op, SymbolicProgram
 from tests.kernels.cuda.emulated import EmulatedDevice, device_under_test
 from tests.kernels.programs import Nodes, cube_program, programs
@@ -40,7 +41,8 @@ def same(actual: object, expected: U32) -> None:
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is small enough for the host."""
-    monkeypatch.setattr(cuda_backend, "HOST_ROWS", 0)
+    monkeypatch.setattr(batches, "HOST_ROWS", 0)
+    monkeypatch.setattr(batches, "HOST_BYTES", 0)
 
 
 @pytest.mark.usefixtures("on_device")
@@ -57,6 +59,14 @@ def test_tagged_hashes_of_all_short_lengths() -> None:
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     elements, tags = random(2, int(offsets[-1])), np.arange(1, 9, dtype=np.uint32)
     same(CUDA.hash_tagged(elements, offsets, tags), CPU.hash_tagged(elements, offsets, tags))
+
+
+@pytest.mark.long  # compiling for the host takes longer than the simulator, which is run every time
+@pytest.mark.usefixtures("on_device")
+@pytest.mark.parametrize("name", ["sha256", "blake3"])
+def test_digests_of_messages(name: str) -> None:
+    messages = pack([(bytes(range(256)) * 20)[:n] for n in (0, 55, 56, 64, 1_024, 1_025, 5_000)])
+    same(getattr(CUDA, name)(*messages), getattr(CPU, name)(*messages))
 
 
 @pytest.mark.usefixtures("on_device")
@@ -88,13 +98,33 @@ def test_permutation_traces_on_the_host_keep_the_columns_beside_them() -> None:
 @pytest.mark.parametrize("per_row", [1, 8])
 def test_a_trace_made_on_the_device(per_row: int) -> None:
     inputs, extra = random(7, 4 * per_row, 16), random(8, 4, 3)
-    trace = CUDA.new_trace(4, 164 * per_row + 5)
-    assert not np.asarray(trace).any()
+    trace, memory = CUDA.new_trace(4, 164 * per_row + 3, log_blowup=1)
+    assert memory is None
     CUDA.permutation_trace(inputs, out=trace[:, : 164 * per_row])
-    CUDA.write_columns(trace, 164 * per_row + 1, extra)
-    rows = CPU.permutation_trace(inputs, out=np.empty((4 * per_row, 164), np.uint32))
-    zeros = np.zeros((4, 1), np.uint32)
-    same(trace, np.hstack((rows.reshape(4, -1), zeros, extra, zeros)))
+    CUDA.write_columns(trace, 164 * per_row, extra)
+    rows = CPU.permutation_trace(inputs, out=np.empty((4, 164 * per_row), np.uint32))
+    same(trace, np.hstack((rows, extra)))
+    same(CUDA.take(trace, np.array([3, 0, 3]), slice(1, 9)), rows[[3, 0, 3], 1:9])
+    assert CUDA.take(trace, np.array([], np.int64), slice(1, 9)).shape == (0, 8)
+
+
+@pytest.mark.parametrize("long_blocks", [0, 2, 100])
+def test_sponges_leave_their_rows_in_a_trace_on_the_device(
+    long_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether each is a thread's work, a chain on the host, or some this and some that."""
+    monkeypatch.setattr(absorb, "LONG_BLOCKS", long_blocks)
+    lengths = np.array([1, 7, 8, 9, 40, 16, 17])
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    blocks = int((-(-lengths // 8)).sum())
+    inputs = random(2, int(offsets[-1])), offsets, np.arange(1, 8, dtype=np.uint32)
+    rows = np.random.default_rng(1).permutation(blocks + 3)[:blocks]
+    ours, _ = CUDA.new_trace(blocks + 3, 170, log_blowup=1)
+    theirs = np.zeros((blocks + 3, 170), np.uint32)
+    CUDA.write_columns(ours, 0, theirs)
+    expected = CPU.absorb(*inputs, out=theirs, rows=rows)
+    same(CUDA.absorb(*inputs, out=ours, rows=rows), expected)
+    same(ours, theirs)
 
 
 @settings(max_examples=40, deadline=None)
@@ -249,6 +279,22 @@ def test_opened_columns(log_rows: int, width: int, with_next: bool) -> None:
     same(opened, CPU.open_columns(values, **case))
 
 
+@pytest.mark.parametrize(("log_rows", "log_blowup", "width"), [(3, 1, 3), (5, 1, 40), (4, 2, 9)])
+def test_an_extension_opens_and_combines_as_what_it_extends(
+    log_rows: int, log_blowup: int, width: int
+) -> None:
+    extended = CUDA.coset_lde(random(log_rows, 1 << log_rows, width), log_blowup=log_blowup)
+    on_host = np.asarray(extended)
+    for with_next in (False, True):
+        case = {"log_rows": log_rows, "point": POINT, "with_next": with_next}
+        same(CUDA.open_extended(extended, **case), CPU.open_extended(on_host, **case))
+    coefficients = random(2, width, 4)
+    same(
+        CUDA.combine_extended(extended, log_rows=log_rows, coefficients=coefficients),
+        CPU.combine_extended(on_host, log_rows=log_rows, coefficients=coefficients),
+    )
+
+
 @pytest.mark.parametrize("width", [1, 4, 7, 164])
 def test_combined_columns(width: int) -> None:
     values, coefficients = random(1, 16, width), random(2, width, 4)
@@ -286,7 +332,7 @@ def test_matrices_go_up_once_and_come_back_the_same() -> None:
         assert isinstance(matrix, Matrix)
         assert CUDA.upload(matrix) is matrix
         assert (matrix.shape, len(matrix), matrix.dtype) == (shape, shape[0], values.dtype)
-        same(CUDA.download(matrix), values)
+        same(np.asarray(matrix), values)
         same(matrix[1:, : shape[1] // 2], values[1:, : shape[1] // 2])
     assert CUDA.upload(random(1, 8, 4)).reshape(-1, 16).shape == (2, 16)
     same(CUDA.upload(random(1, 8, 4)).reshape(2, 16), random(1, 8, 4).reshape(2, 16))

@@ -9,9 +9,10 @@ import pytest
 
 from kernels import backend as backends
 from kernels.cuda import compiler, hashing, opening
-from kernels.cuda.compiler import CodeStore
-from kernels.cuda.device import CupyDevice
+from kernels.cuda.compiler import Code, CodeStore
+from kernels.cuda.device import CupyDevice, compile_ahead
 from kernels.cuda.errors import DeviceMemoryError, NoDevice
+from kernels.cuda.target import Kernel
 from tests.kernels.cuda.fake_cupy import FakeCupy, installed
 
 PTX = ".version 9.0\n.target sm_90\n.visible .entry _ZN5entryE(\n)\n{ ret; }\n"
@@ -129,6 +130,26 @@ def test_a_device_for_which_there_is_no_code_is_not_chosen(
         chosen = backends.choose("auto", 1)
         assert chosen.backend.name == "cpu"
         assert "numba-cuda" in chosen.reason
+
+
+def test_all_kernels_are_compiled_ahead_for_the_gpu_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENC_CUDA_CODE", str(tmp_path))
+    compiled: list[str] = []
+
+    def compile_kernel(kernel: Kernel, capability: compiler.Capability) -> Code:
+        compiled.append(f"{kernel.name}.sm_{compiler.name_of(capability)}")
+        return Code.of(PTX)
+
+    monkeypatch.setattr(compiler, "compile_kernel", compile_kernel)
+    with installed(FakeCupy()):
+        assert compile_ahead() == "Fake GPU (sm_90)"
+        assert compiled == [f"{kernel.name}.sm_90" for kernel in compiler.kernels()]
+        compile_ahead()
+        assert len(compiled) == len(compiler.kernels()), "once"
+    with installed(FakeCupy(devices=0)):
+        assert compile_ahead() is None
 
 
 def test_a_driver_too_old_for_the_code_is_not_chosen(

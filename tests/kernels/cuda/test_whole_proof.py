@@ -1,5 +1,6 @@
 """Whole proofs through the CUDA backend, on the emulated device or a GPU: the same bytes, and little that crosses."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from kernels.backend import select
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.errors import DeviceMemoryError
+from kernels.cuda.matrix import Matrix
 from kernels.field import U32, P, to_monty
 from tests.kernels.cuda.emulated import EmulatedDevice, device_under_test
 from tests.workers.fib_air import FibAir, fib_trace
 from workers.airs.blinding import SeededBlinding, splitmix64
+from workers.airs.operation import WIDTH
 from workers.airs.operation_trace import operation_trace
 from workers.airs.poseidon2 import COLUMNS, Poseidon2Air
 from workers.batch_proof import AIR
@@ -69,8 +72,30 @@ def test_an_operation_batch_is_proved_from_its_witnesses() -> None:
     proofs = []
     for backend in (CPU, CUDA):
         batch = operation_trace(b"test", operations(5), blinding=SeededBlinding(1), backend=backend)
-        proofs.append(prove(AIR, batch.trace, batch.public_values, TESTING, backend).proof)
+        outcome = prove(AIR, batch.trace, batch.public_values, TESTING, backend, memory=batch.memory)
+        proofs.append(outcome.proof)
     assert proofs[0] == proofs[1]
+
+
+def test_witnesses_go_up_once_and_the_proof_comes_down_once() -> None:
+    """The trace is made on the device: up go the sponges' inputs, the padding and the registers, a fifth of it; down
+    come digests, the few rows that registers are copied from, and the proof's parts."""
+    device = EmulatedDevice()
+    backend = CudaBackend(device, threads=1)
+    batch = operation_trace(b"test", operations(40), blinding=SeededBlinding(1), backend=backend)
+    cells = batch.trace.size
+    assert isinstance(batch.trace, Matrix)
+    assert device.uploaded < cells // 4
+    assert device.downloaded < cells // 16
+    prove(
+        AIR, batch.trace, batch.public_values, TESTING, backend
+    )  # tables and the AIR's program go up once for all
+    device.uploaded = device.downloaded = 0
+    outcome = prove(AIR, batch.trace, batch.public_values, TESTING, backend)
+    assert device.uploaded < 20 * WIDTH, (
+        "challenges and their powers, as many as there are columns and constraints"
+    )
+    assert device.downloaded < len(outcome.proof), "caps, opened values, rows and paths"
 
 
 def test_between_trace_and_proof_only_caps_openings_and_challenges_cross() -> None:
@@ -92,11 +117,13 @@ def test_between_trace_and_proof_only_caps_openings_and_challenges_cross() -> No
 
 
 def test_a_batch_that_does_not_fit_is_a_typed_error_and_a_smaller_one_still_runs() -> None:
-    limit = 2 * COLUMNS << 6  # the extension of 2^6 rows
+    limit = 6 * COLUMNS << 6  # words: 2^6 rows, their extension, and the rest; of 2^7 rows only the first two
     backend = CudaBackend(EmulatedDevice(limit_words=limit), threads=1)
     with pytest.raises(DeviceMemoryError, match="split") as caught:
         prove(Poseidon2Air(), poseidon2_trace(per_row=1, log_rows=7), [], TESTING, backend)
     assert as_prover_error(caught.value).code is ProverErrorCode.OUT_OF_MEMORY
+    del caught  # its traceback holds what the proof had allocated
+    gc.collect()
     trace = poseidon2_trace(per_row=1, log_rows=6)
     assert prove(Poseidon2Air(), trace, [], TESTING, backend).proof == (
         prove(Poseidon2Air(), trace, [], TESTING, CPU).proof
@@ -106,7 +133,7 @@ def test_a_batch_that_does_not_fit_is_a_typed_error_and_a_smaller_one_still_runs
 @pytest.mark.parametrize("per_row", [1, 8])
 def test_a_trace_made_on_the_device_is_proved(per_row: int) -> None:
     inputs = to_monty(splitmix64(1, 16 * per_row << 4) % np.uint64(P)).reshape(-1, 16)
-    trace = CUDA.new_trace(1 << 4, COLUMNS * per_row)
+    trace, _ = CUDA.new_trace(1 << 4, COLUMNS * per_row, log_blowup=1)
     CUDA.permutation_trace(inputs, out=trace)
     air = Poseidon2Air(per_row)
     expected = prove(air, poseidon2_trace(per_row=per_row, log_rows=4), [], TESTING, CPU).proof

@@ -37,6 +37,10 @@ pub fn config(parameters: &str) -> Option<Config> {
     let challenge_mmcs = ChallengeMmcs::new(mmcs.clone());
     let fri = match parameters {
         "standard" => FriParameters::new_benchmark_high_arity(challenge_mmcs),
+        "proven-100" => FriParameters {
+            num_queries: 210,
+            ..FriParameters::new_benchmark_high_arity(challenge_mmcs)
+        },
         "testing" => FriParameters {
             num_queries: 2,
             query_proof_of_work_bits: 1,

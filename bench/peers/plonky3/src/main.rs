@@ -1,17 +1,22 @@
-//! Plonky3 0.6.2 as judge and as peer. Three commands, each over many files or cases at once:
+//! Plonky3 0.6.2 as judge and as peer. Four commands, each over many files or cases at once:
 //!
 //!     plonky3-peer prove-poseidon2 PARAMETERS SEED LOG_ROWS PER_ROW REPEAT [FILE]
 //!     plonky3-peer verify-poseidon2 PARAMETERS PER_ROW FILE…
 //!     plonky3-peer verify-operation PARAMETERS (FILE PUBLIC,PUBLIC,…)…
+//!     plonky3-peer verify-stream PARAMETERS poseidon2-1|poseidon2-8|operation
 //!
-//! One JSON object a line on standard output. `verify-*` answers for every file (accepted, or why not) and exits 0
+//! One JSON object a line on standard output. `verify-*` answers for every proof (accepted, or why not) and exits 0
 //! when it could answer for all of them. Threads: RAYON_NUM_THREADS.
+//!
+//! `verify-stream` reads thousands of proofs from standard input (see `stream`).
 
 mod config;
 mod operation_air;
+mod stream;
 
 use std::env;
 use std::fs;
+use std::io;
 use std::panic;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -31,6 +36,7 @@ use serde_json::json;
 
 use config::{Config, Val, config};
 use operation_air::OperationAir;
+use stream::next_case;
 
 /// As in Plonky3's own examples: the system's allocator would slow it by page faults.
 #[global_allocator]
@@ -169,27 +175,52 @@ fn verify_operation(arguments: &[String]) -> Result<(), String> {
         };
         let public = values
             .split(',')
-            .map(|text| {
-                number::<u32>(text, "PUBLIC").and_then(|value| {
-                    (u64::from(value) < MODULUS).then(|| Val::from_u32(value)).ok_or("PUBLIC: not below p".into())
-                })
-            })
+            .map(|text| number::<u32>(text, "PUBLIC").and_then(public_value))
             .collect::<Result<Vec<_>, String>>()?;
         report(file, judge(&config, &OperationAir, &read(file)?, &public));
     }
     Ok(())
 }
 
+fn public_value(value: u32) -> Result<Val, String> {
+    (u64::from(value) < MODULUS).then(|| Val::from_u32(value)).ok_or("a public value is not below p".into())
+}
+
+/// The verdict on every proof of standard input, in order; `file` is its number.
+fn verify_stream(arguments: &[String]) -> Result<(), String> {
+    let [parameters, air] = arguments else {
+        return Err("verify-stream PARAMETERS poseidon2-1|poseidon2-8|operation".into());
+    };
+    let config = config(parameters).ok_or("unknown parameters")?;
+    let mut stream = io::stdin().lock();
+    let mut number = 0;
+    while let Some(case) = next_case(&mut stream).map_err(|error| format!("case {number}: {error}"))? {
+        let public = case.public.into_iter().map(public_value).collect::<Result<Vec<_>, _>>();
+        let verdict = public.and_then(|public| match air.as_str() {
+            "poseidon2-1" => judge(&config, &Single::new(constants()), &case.proof, &public),
+            "poseidon2-8" => judge(&config, &Eight::new(constants()), &case.proof, &public),
+            "operation" => judge(&config, &OperationAir, &case.proof, &public),
+            other => Err(format!("no AIR is called {other}")),
+        });
+        report(&number.to_string(), verdict);
+        number += 1;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
+    // A verifier that panics refuses; thousands of mutated proofs need no word about each.
+    panic::set_hook(Box::new(|_| {}));
     let arguments: Vec<String> = env::args().skip(1).collect();
     let outcome = match arguments.split_first() {
         Some((command, rest)) => match command.as_str() {
             "prove-poseidon2" => prove_poseidon2(rest),
             "verify-poseidon2" => verify_poseidon2(rest),
             "verify-operation" => verify_operation(rest),
+            "verify-stream" => verify_stream(rest),
             other => Err(format!("unknown command {other}")),
         },
-        None => Err("prove-poseidon2 | verify-poseidon2 | verify-operation".into()),
+        None => Err("prove-poseidon2 | verify-poseidon2 | verify-operation | verify-stream".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,85 @@
+"""Recovery: the state rebuilt in the serving process, and how far that is."""
+
+from fastapi import APIRouter, Request, Response
+
+from coordinator.answers_recovery import LossesAnswer, RecoveryAnswer, RecoveryBody
+from coordinator.core.errors import ErrorCode
+from coordinator.http.context import Ctx
+from coordinator.http.openapi import describe
+from coordinator.http.wire import SMALL_BODY_BYTES, answer, read_body, rfc3339
+from coordinator.shell.recovery import Rebuild, RecoveryStatus, require_known
+
+router = APIRouter(prefix="/admin/recovery", tags=["recovery"])
+
+_EXAMPLE = RecoveryAnswer(
+    status="done",
+    step="",
+    started_at="2026-01-31T12:00:00.000Z",
+    ended_at="2026-01-31T12:00:07.000Z",
+    source="chain",
+    detail="",
+    set_aside="damaged/2026-01-31T12-00-00.000000",
+    agents=2,
+    confirmed_operations=970,
+    losses=LossesAnswer(
+        operations=("op-2",), number_of_operations=1, released_lamports=1_100_000, agents_without_token=()
+    ),
+)
+
+
+@router.post(
+    "",
+    **describe(
+        "Rebuild the state",
+        body=RecoveryBody,
+        body_example=RecoveryBody(action="rebuild_state", from_slot="latest_confirmed"),
+        answers={202: RecoveryAnswer},
+        example=_EXAMPLE,
+        errors=(ErrorCode.INVALID, ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN),
+        secured=True,
+    ),
+)
+async def recover(request: Request, ctx: Ctx) -> Response:
+    """From the log where all of it holds, else from the chain: then balances, treasury, nullifiers and confirmed
+    statements return, and what was not confirmed is lost and listed. Writes are refused meanwhile. A rebuild that goes
+    on already is not begun a second time.
+    """
+    by = ctx.auth.operator(request)
+    body = await read_body(request, RecoveryBody, limit_bytes=SMALL_BODY_BYTES)
+    require_known(body.action, body.from_slot)
+    rebuild = ctx.service.parts.recovery.start_rebuild(by=by)
+    return answer(_view(rebuild), status=202)
+
+
+@router.get(
+    "/status",
+    **describe("How far a rebuild is", answers={200: RecoveryAnswer}, example=_EXAMPLE),
+)
+async def recovery_status(request: Request, ctx: Ctx) -> Response:
+    """`idle` before the first rebuild, `in_progress` while one goes on, then `done` or `failed`."""
+    ctx.require_admin_reader(request)
+    return answer(_view(ctx.service.parts.recovery.rebuild))
+
+
+def _view(rebuild: Rebuild) -> RecoveryAnswer:
+    losses = rebuild.losses
+    done = rebuild.status is RecoveryStatus.DONE
+    return RecoveryAnswer(
+        status=rebuild.status,
+        step=rebuild.step,
+        started_at=None if rebuild.started_at_ms is None else rfc3339(rebuild.started_at_ms),
+        ended_at=None if rebuild.ended_at_ms is None else rfc3339(rebuild.ended_at_ms),
+        source=rebuild.source,
+        detail=rebuild.detail,
+        set_aside=rebuild.set_aside,
+        agents=rebuild.agents if done else None,
+        confirmed_operations=rebuild.confirmed_operations if done else None,
+        losses=None
+        if losses is None
+        else LossesAnswer(
+            operations=losses.operations,
+            number_of_operations=losses.number_of_operations,
+            released_lamports=losses.released_lamports,
+            agents_without_token=losses.agents,
+        ),
+    )

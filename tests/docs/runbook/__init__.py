@@ -1,0 +1,1 @@
+"""The operator's runbook, block by block. A package, so that its tests share one system."""

@@ -1,0 +1,36 @@
+"""The runbook's blocks, and the desk at which they are run: one live system under load for all of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.coordinator.conftest import _one_ray  # noqa: F401  # a fixture: its name here is what makes it work
+from tests.docs.runbook.blocks import Block, blocks_of
+from tests.docs.runbook.desk import Desk, loaded, missing_tools, open_desk
+
+Blocks = dict[str, Block]
+
+
+@pytest.fixture(scope="session")
+def blocks(shared_dir: Path) -> Blocks:
+    """The runbook's blocks by name."""
+    missing = missing_tools()
+    if missing:
+        pytest.skip(f"the runbook's tools are not installed: {', '.join(missing)} (Debian: jq procps curl)")
+    found = blocks_of((shared_dir / "runbook.md").read_text())
+    return {block.name: block for block in found}
+
+
+@pytest.fixture(scope="package")
+def desk(blocks: Blocks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with open_desk(tmp_path_factory.mktemp("desk")) as opened, loaded(opened):
+        yield opened
+
+
+@pytest.fixture
+def speculating(desk: Desk) -> Iterator[Desk]:
+    """The desk with speculation on and no trouble, before and after."""
+    desk.reset()
+    yield desk
+    desk.reset()
