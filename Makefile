@@ -10,7 +10,7 @@ WORKERS ?= 2
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-long soak lint format cuda-gate bench-proofs bench-operations bench-kernels bench-hashes gpu-check docs lock clean
+.PHONY: bench-console help install install-dev run test test-long soak lint format cuda-gate bench-proofs bench-operations bench-coordinator bench-speculation bench-kernels bench-hashes gpu-check docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,12 +52,21 @@ bench-proofs: install ## permutations proved per second, ours and, where cargo i
 bench-operations: install ## operations proved per second by output size, and the time to verify
 	@$(BIN)/python -m bench.operations
 
+bench-coordinator: install ## the coordinator without proving (mock prover): throughput, latency, memory, restart
+	@$(BIN)/python -m bench.coordinator
+
+bench-speculation: install ## makespans without and with speculation, by graph, confirmation latency and faults; a plot
+	@$(BIN)/python -m bench.speculation
+
 gpu-check: install-dev ## on a machine with a GPU: the tests on the card, compute-sanitizer, and every figure of it
 	@$(PIP) install --quiet "numba-cuda[cu13]>=0.30,<0.31" "cuda-toolkit==13.0.*" "cupy-cuda13x>=14.2,<15"
 	@$(BIN)/python -m bench.gpu_check
 
 bench-hashes: install-dev ## SHA-256 and BLAKE3 in batches, beside hashlib and the package blake3
 	@$(BIN)/python -m bench.hashes
+
+bench-console: install ## the processor time that one open console costs the coordinator
+	@$(BIN)/python -m bench.console
 
 bench-kernels: install ## hashing, LDE and Merkle trees, with plots
 	@for kernel in hash lde merkle; do $(BIN)/agenc bench $$kernel || exit 1; done
@@ -67,6 +76,7 @@ docs: install-dev ## make the pages anew that come from the code
 	@$(BIN)/python -m coordinator.http.api_docs > docs/API.md
 	@$(BIN)/python deploy/monitoring/page.py
 	@$(BIN)/python deploy/monitoring/dashboard.py
+	@$(BIN)/python deploy/kubernetes/prometheus_rule.py
 
 lock: ## resolve the requirements again (needs uv; make lock UV=path)
 	echo 'setuptools>=77' | $(UV) pip compile pyproject.toml - --universal --python-version 3.11 \

@@ -1,7 +1,7 @@
 """How fast is the coordinator without proving? `python -m bench.coordinator` (see --help).
 
-The core alone, the core with its store, and the whole server over HTTP with the **mock prover** (it proves nothing: what
-is measured is everything around the proof). Each part runs in a process of its own. Writes `coordinator.json`:
+The core alone, the core with its store, and the whole server over HTTP with the **mock prover** (it proves nothing:
+what is measured is everything around the proof). Each part runs in a process of its own. Writes `coordinator.json`:
 
     core_operations_per_s     admitted to confirmed through core and store: every event durable (of chains of ten, in
                               calls of 4,000, speculating)

@@ -1,7 +1,8 @@
 """The core with its store, in this process, without HTTP: throughput, a cascade, a restart, memory, dispatch.
 
-`python -m bench.coordinator_store PART FOLDER [COUNT]` is one part in a process of its own; prints one line of JSON. Parts:
-`throughput`, `cascade`, `history` (writes the log that `restart` opens), `restart`, `memory`, `dispatch`, `fsync`.
+`python -m bench.coordinator_store PART FOLDER [COUNT]` is one part in a process of its own; prints one line of JSON.
+Parts: `throughput`, `cascade`, `history` (writes the log that `restart` opens), `restart`, `memory`, `dispatch`,
+`fsync`.
 """
 
 import gc
@@ -9,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import psutil
 
 from bench.coordinator_core import CONFIG, NOW_MS, Driver, new_engine, submissions
 from coordinator.core.commands import Submission
+from coordinator.core.engine import Engine
 from coordinator.core.events import Event
 from coordinator.core.planner import PlannerView, plan
 from coordinator.store.log import EventLog
@@ -158,20 +160,26 @@ def restart(folder: Path, count: int) -> dict[str, Any]:
 
 
 def memory(_folder: Path, count: int) -> dict[str, Any]:
-    """Resident bytes that a queued operation of a chain takes in the core, its ids and digests included."""
-    engine = new_engine(CONFIG, agents=AGENTS)
+    """Resident bytes that a queued operation takes in the core, its ids and digests included: one that waits for
+    nobody, and one that speculates in a chain, with its snapshot.
+    """
     process = psutil.Process()
-    gc.collect()
-    before = process.memory_info().rss
-    for items in (
-        list(submissions(first, first + CALL, agents=AGENTS, chain=CHAIN)) for first in range(0, count, CALL)
-    ):
-        engine.submit(items, now_ms=NOW_MS)
-        engine.take_events()
-    gc.collect()
-    taken = process.memory_info().rss - before
-    assert engine.state.queued == count
-    return {"operations": count, "bytes_per_pending": round(taken / count)}
+    taken = {}
+    for name, chain in (("bytes_per_pending", 1), ("bytes_per_speculating", CHAIN)):
+        engine = new_engine(CONFIG, agents=AGENTS)
+        gc.collect()
+        before = process.memory_info().rss
+        for first in range(0, count, CALL):
+            engine.submit(list(submissions(first, first + CALL, agents=AGENTS, chain=chain)), now_ms=NOW_MS)
+            engine.take_events()
+        gc.collect()
+        taken[name] = round((process.memory_info().rss - before) / count)
+        assert engine.state.queued == count
+        _kept.append(engine)  # else its memory would be taken again, and not be counted
+    return {"operations": count, **taken}
+
+
+_kept: list[Engine] = []
 
 
 def dispatch(_folder: Path, count: int) -> dict[str, Any]:
@@ -184,24 +192,18 @@ def dispatch(_folder: Path, count: int) -> dict[str, Any]:
         engine.submit(list(submissions(0, queued, agents=AGENTS, chain=CHAIN)), now_ms=NOW_MS)
         engine.take_events()
         view = PlannerView(state=engine.state, config=config, idle_workers=["w0"], worker_ids=["w0"])
-        samples = []
-        for _ in range(min(30, queued // 64)):
-            samples.append(_timed(lambda view=view, engine=engine: _dispatch(view, engine)))  # type: ignore[misc]  # mypy cannot infer a lambda's defaults
-        figures[str(queued)] = round(median(samples) / 64 * 1e6, 1)
+        samples = [_dispatch(view, engine) for _ in range(max(1, min(30, queued // 128)))]
+        figures[str(queued)] = round(1e6 * median(samples), 1)
         queued *= 10
     return {"microseconds_per_operation": figures}
 
 
-def _dispatch(view: PlannerView, engine: Any) -> None:
-    for one in plan(view, now_ms=NOW_MS):
-        assert len(one.operation_ids) == 64
-        engine.start_batch(one, now_ms=NOW_MS)
-
-
-def _timed(call: Callable[[], None]) -> float:
+def _dispatch(view: PlannerView, engine: Engine) -> float:
+    """The processor's seconds an operation that planning and starting the next batch take."""
     start_s = time.process_time()
-    call()
-    return time.process_time() - start_s
+    (one,) = plan(view, now_ms=NOW_MS)
+    engine.start_batch(one, now_ms=NOW_MS)
+    return (time.process_time() - start_s) / len(one.operation_ids)
 
 
 def fsync(folder: Path, count: int) -> dict[str, Any]:

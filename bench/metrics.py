@@ -58,7 +58,7 @@ def busy_metrics(agents: int) -> tuple[Metrics, Reading]:
         memory_bytes=1 << 28,
         writable=True,
         workers_running=1,
-        workers_desired=1,
+        workers_target=1,
         utilizations={"w-1": 0.5},
         loop_failures={},
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.report_coordinator import chain_rows, coordinator_rows, rate_rows
 from coordinator.cli.measure import RESULTS
 
 
@@ -74,7 +75,7 @@ def operations(results: Mapping[str, Any]) -> Iterator[str]:
         "output",
         "operations in 2^16 rows",
         "operations per cpu second",
-        "of the Poseidon2 AIR (cpu)",
+        "of the Poseidon2 AIR (cpu, without grinding)",
         "verify cpu",
         "proof",
     ]
@@ -90,6 +91,19 @@ def operations(results: Mapping[str, Any]) -> Iterator[str]:
         for each in results["cases"]
     ]
     yield from table(head, rows)
+    yield ""
+    phases = list(results["cases"][0]["phases_cpu_s"])
+    milliseconds = [
+        [
+            f"{each['output_bytes']:,} bytes",
+            *(
+                f"{each['phases_cpu_s'][phase] * 1e3:.0f} / {each['poseidon2_phases_cpu_s'][phase] * 1e3:.0f}"
+                for phase in phases
+            ),
+        ]
+        for each in results["cases"]
+    ]
+    yield from table(["processor's ms / the Poseidon2 AIR's", *phases], milliseconds)
 
 
 def sweep(results: Mapping[str, Any]) -> Iterator[str]:
@@ -125,6 +139,23 @@ def hashes(results: Mapping[str, Any]) -> Iterator[str]:
     yield from table(head, rows)
 
 
+def coordinator(results: Mapping[str, Any]) -> Iterator[str]:
+    """Everything but proving, with the mock prover."""
+    yield from table(["what", "measured", "bound"], list(coordinator_rows(results)))
+
+
+def speculation(results: Mapping[str, Any]) -> Iterator[str]:
+    """Makespans in simulated time."""
+    latencies = dict.fromkeys(case["latency_s"] for case in results["cases"])
+    head = ["speedup (makespan over the floor)", *(f"{latency:g} s" for latency in latencies)]
+    yield from table(head, list(chain_rows(results)))
+    yield ""
+    rates = dict.fromkeys(row["fault_rate"] for row in results["rates"])
+    yield from table(
+        ["speedup with wrong executions", *(f"{rate:.0%}" for rate in rates)], list(rate_rows(results))
+    )
+
+
 SECTIONS = {
     "proofs": ("Proofs against Plonky3", proofs),
     "operations": ("Operations", operations),
@@ -132,6 +163,8 @@ SECTIONS = {
     "lde": ("Low-degree extension", sweep),
     "merkle": ("Merkle trees", sweep),
     "hashes": ("SHA-256 and BLAKE3", hashes),
+    "coordinator": ("The coordinator without proving", coordinator),
+    "speculation": ("Speculation", speculation),
 }
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 from coordinator.core.config import CoreConfig
-from coordinator.core.what_if import Model, TaskSpec, WhatIf, padded_rows
+from coordinator.core.cost import padded_rows
+from coordinator.core.what_if import Model, TaskSpec, WhatIf
 
 #: As measured for operations with short outputs on one core (`bench.operations`).
 PROOF_BASE_MS = 50.0

@@ -192,12 +192,15 @@ class BlockedOperation(_Answer, frozen=True):
 
 
 class OperationDetail(_Answer, frozen=True):
-    """All that is known of an operation."""
+    """All that is known of an operation. `rests_on`: the unconfirmed results that it takes for final, as output
+    commitments by operation (at most 1,000); its rollback returns to the state with these and without it.
+    """
 
     operation: OperationAnswer
     decision: DecisionAnswer | None
     blocked_by: Blocker | None
     depth_now: int
+    rests_on: dict[str, str]
     children: tuple[str, ...]
     rows: int
     output_bytes: int

@@ -43,6 +43,19 @@ class RecoveryAnswer(_Answer, frozen=True):
     losses: LossesAnswer | None
 
 
+class TokenBody(_Body, frozen=True):
+    """`POST /admin/agent/{id}/token`. `agent_key`: 64 hex digits, only where a rebuild could not find the key."""
+
+    agent_key: str | None = None
+
+
+class TokenAnswer(_Answer, frozen=True):
+    """An agent's new token, shown this once."""
+
+    agent_id: str
+    token: str
+
+
 class MemoryAnswer(_Answer, frozen=True):
     """Where the coordinator's memory is, in megabytes of 2^20 bytes; the parts sum to the total, which is the resident
     memory of the process."""

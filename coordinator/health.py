@@ -59,11 +59,12 @@ def health_parts(
     writable: bool,
     memory_bytes: int,
     workers_running: int,
-    workers_desired: int,
+    workers_target: int,
 ) -> dict[str, float]:
     """Every part of the score, from 0 (as bad as it gets) to 1; the score is the least of them.
 
-    Queue and memory count from their warning thresholds on.
+    Queue and memory count from their warning thresholds on; workers against `workers_target`, the number that may run:
+    desiring more than the machine has slots for is no illness.
     """
     state, config = engine.state, engine.config
     limit_bytes = config.max_memory_mb * 2**20
@@ -75,7 +76,7 @@ def health_parts(
         - min(recent_outcomes(state, now_ms=now_ms).rollback_rate / WORST_ROLLBACK_RATE, 1),
         "proof_queue": _above(state.queued / config.queue_size, PROOF_QUEUE.warning),
         "memory": _above(memory_bytes / limit_bytes, MEMORY.warning),
-        "workers": min(workers_running / workers_desired, 1) if workers_desired else 0.0,
+        "workers": min(workers_running / workers_target, 1) if workers_target else 0.0,
     }
 
 

@@ -34,6 +34,7 @@ _BREAKER_LEVEL = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerStat
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """One scrape's view. `utilizations`: worker id → share of time busy; `writable`: the log takes events;
+    `workers_target`: how many may run, of those desired, with these slots and this memory;
     `loop_failures`: how often each of the service's loops ended by a defect.
     """
 
@@ -42,7 +43,7 @@ class Reading:
     memory_bytes: int
     writable: bool
     workers_running: int
-    workers_desired: int
+    workers_target: int
     utilizations: Mapping[str, float]
     loop_failures: Mapping[str, int]
 
@@ -60,7 +61,7 @@ class Reading:
             writable=self.writable,
             memory_bytes=self.memory_bytes,
             workers_running=self.workers_running,
-            workers_desired=self.workers_desired,
+            workers_target=self.workers_target,
         )
 
 

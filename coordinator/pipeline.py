@@ -24,7 +24,7 @@ from coordinator.core.states import OperationState
 
 DEFAULT_WINDOW_S = 300
 #: Operations looked at, of those that ended and of those under way each: a request stays quick at any load.
-SAMPLED_OPERATIONS = 1_000
+SAMPLED_OPERATIONS = 500
 #: Admissions remembered.
 _KEPT_ADMISSIONS = 2_000
 #: Less than this above its floor, and a stage holds nothing up.

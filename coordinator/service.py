@@ -163,6 +163,17 @@ class Service:
         self._agents_by_token[token_hash] = agent_id
         return token
 
+    async def issue_token(self, agent_id: str, agent_key: bytes | None, by: str) -> str:
+        """Another token for an agent that lost its own, which is void from now on."""
+        self._require_writable()
+        token = self._parts.machine.new_token()
+        self.engine.issue_token(
+            agent_id, agent_key=agent_key, token_hash=_token_hash(token), by=by, now_ms=self._clock_ms()
+        )
+        await self._commit()
+        self._index_tokens()
+        return token
+
     def agent_for_token(self, token: str) -> str | None:
         """The agent that holds a token. Looked up by its hash, so that timing tells nothing about tokens."""
         return self._agents_by_token.get(_token_hash(token))

@@ -213,6 +213,8 @@ class Settings:
             queue_size=self.integer("speculation.proof.queue_size"),
             proof_timeout_ms=self.integer("speculation.proof.timeout_ms"),
             batch_size=self.integer_or_auto("speculation.proof.batch_size"),
+            proof_target_ms=self.integer("proof.target_ms"),
+            hedge=self.flag("proof.hedge"),
             gather_ratio=self.number("speculation.proof.gather_ratio"),
             max_log_rows=self.integer("proof.max_log_rows"),
             claim_buffer_ms=self.integer("claim_buffer_ms"),

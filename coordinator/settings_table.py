@@ -364,7 +364,7 @@ _STORE = (
         Kind.INT,
         100_000,
         "Events and admitted operations after which the state is written to disk, so that a restart reads no more.",
-        low=1_000,
+        low=100,
         high=100_000_000,
     ),
     Key(
@@ -381,7 +381,7 @@ _STORE = (
         Kind.INT,
         200_000,
         "Events in the log's file at which those behind the older snapshot move to archive/.",
-        low=1_000,
+        low=1,
         high=1_000_000_000,
     ),
 )
@@ -439,6 +439,23 @@ _PROVER = (
         "Greatest height of a batch's trace, as a power of two; the planner splits beyond it.",
         low=9,
         high=22,
+    ),
+    Key(
+        "proof.target_ms",
+        Kind.INT,
+        2_000,
+        "Time that one proof should take at most; with batch_size auto the planner chooses the size that proves most "
+        "within it.",
+        unit="ms",
+        low=50,
+        high=600_000,
+    ),
+    Key(
+        "proof.hedge",
+        Kind.BOOL,
+        True,
+        "Whether a batch that takes longer than 95 % of its worker's is started a second time on a worker that has "
+        "nothing else to do; the first proof counts.",
     ),
     Key(
         "proof.worker_kernel_threads",
@@ -505,7 +522,7 @@ _SERVER = (
         Kind.TEXT,
         None,
         "The operator's bearer token.",
-        default_doc="made at the first start, printed once, kept in the data folder",
+        default_doc="without one, and without any by `agenc token`, made at the first start and printed once",
         restart_only=True,
         secret=True,
     ),

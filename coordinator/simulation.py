@@ -4,6 +4,7 @@ The configuration is the coordinator's own, with the changes that were asked for
 as they have taken here, unless the question says otherwise. Nothing of the running system is touched.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,11 +16,12 @@ from coordinator.answers_planner import (
     SimulatedOperation,
 )
 from coordinator.core.config import CoreConfig
+from coordinator.core.cost import padded_rows
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.estimates import Estimates
 from coordinator.core.graph import arrange
 from coordinator.core.state import CoreState
-from coordinator.core.what_if import START_MS, Model, TaskRun, TaskSpec, WhatIf, padded_rows
+from coordinator.core.what_if import START_MS, Model, TaskRun, TaskSpec, WhatIf
 from workers.airs.operation_trace import rows_for
 
 
@@ -28,7 +30,7 @@ class Measured:
 
     def __init__(self, state: CoreState, config: CoreConfig) -> None:
         known = CoreState()
-        known.totals.prove_ema_ms = dict(state.totals.prove_ema_ms)
+        known.totals.cost = copy.deepcopy(state.totals.cost)
         known.totals.settle_ema_ms = state.totals.settle_ema_ms
         estimates = Estimates(known, config, 0)
         self.proof_ms: Callable[[int], float] = estimates.prove_ms

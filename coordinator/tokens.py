@@ -128,7 +128,7 @@ class TokenFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer at a time: two commands, or a command and a server's first start."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(self.path.with_name(TOKENS_FILE + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

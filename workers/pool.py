@@ -186,6 +186,11 @@ class ProofPool:
             raise WorkerLost(worker_id, "it has no process now")
         await process.kill()
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the workers are processes of this machine, and not of a cluster's hosts."""
+        return self._runtime.embedded
+
     async def sample(self, worker_id: str, duration_s: float) -> dict[Stack, int]:
         """How often a worker's process met each Python stack within that time; it proves on meanwhile.
 

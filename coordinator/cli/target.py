@@ -67,10 +67,11 @@ def connected(target: Target) -> Iterator["Client"]:
     import httpx
 
     from coordinator.client.errors import AgencError
+    from coordinator.client.retry import NO_RETRY
     from coordinator.client.sync import Client
 
     try:
-        with Client(target.url, token=target.token) as client:
+        with Client(target.url, token=target.token, retry=NO_RETRY) as client:
             yield client
     except AgencError as error:
         raise CliError(f"{target.url}: {error}", exit_code=REFUSED) from None

@@ -4,15 +4,19 @@ from coordinator.core.core import Core
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import (
     AgentRegistered,
+    AgentTokenIssued,
     StakeDelegated,
     StakeDeposited,
     StakeWithdrawn,
     TaskClaimed,
     TaskRegistered,
 )
+from coordinator.core.operators import note
 from coordinator.core.rollback import fail, return_batches
 from coordinator.core.states import FailureCode, ReturnReason
 
+#: Stands for an agent's key that a rebuild from the chain could not find: no secret's digest.
+UNKNOWN_KEY = bytes(32)
 #: How long a claim holds where the task does not say.
 DEFAULT_CLAIM_TTL_MS = 600_000
 #: Delegators of one agent: each of its bonds may have to look at all of them.
@@ -56,6 +60,23 @@ def deposit(core: Core, agent_id: str, lamports: int, *, now_ms: int) -> None:
     core.agent(agent_id)
     _check_lamports(lamports, at_least=1, field="lamports")
     core.emit(StakeDeposited(now_ms, agent_id, lamports))
+
+
+def issue_token(
+    core: Core, agent_id: str, *, agent_key: bytes | None, token_hash: bytes, by: str, now_ms: int
+) -> None:
+    """Another token for an agent, by an operator; a key too where a rebuild could not find it, and only there.
+
+    Raises:
+        CoreError: `unknown_agent`, `invalid` (the key is known, or is needed).
+    """
+    agent = core.agent(agent_id)
+    lost = agent.agent_key == UNKNOWN_KEY
+    if lost is (agent_key is None):
+        message = "the key was lost: name it" if lost else "the agent's key is known and cannot be changed"
+        raise CoreError(ErrorCode.INVALID, message, field="agent_key")
+    core.emit(AgentTokenIssued(now_ms, agent_id, agent_key or agent.agent_key, token_hash))
+    note(core, "issue_token", before={}, after={"agent_id": agent_id}, by=by, now_ms=now_ms)
 
 
 def withdraw(core: Core, agent_id: str, lamports: int, *, now_ms: int) -> None:

@@ -41,6 +41,8 @@ class CoreConfig:
 
     proof_timeout_ms: int = 60_000
     batch_size: int | None = None
+    proof_target_ms: int = 2_000
+    hedge: bool = True
     gather_ratio: float = 0.08
     max_log_rows: int = 17
 

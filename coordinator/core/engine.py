@@ -45,6 +45,12 @@ class Engine(Core):
         """Lamports come in. Raises `unknown_agent`, `invalid`."""
         agents.deposit(self, agent_id, lamports, now_ms=now_ms)
 
+    def issue_token(
+        self, agent_id: str, *, agent_key: bytes | None, token_hash: bytes, by: str, now_ms: int
+    ) -> None:
+        """Another token for an agent that lost its own. Raises `unknown_agent`, `invalid`."""
+        agents.issue_token(self, agent_id, agent_key=agent_key, token_hash=token_hash, by=by, now_ms=now_ms)
+
     def withdraw(self, agent_id: str, lamports: int, *, now_ms: int) -> None:
         """Free lamports go out. Raises `unknown_agent`, `invalid`, `stake_insufficient`."""
         agents.withdraw(self, agent_id, lamports, now_ms=now_ms)

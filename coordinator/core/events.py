@@ -332,6 +332,14 @@ class StateRebuilt(_Event, frozen=True):
     last_batch_number: int
 
 
+class AgentTokenIssued(_Event, frozen=True):
+    """An agent got another token in place of its own, which was lost; with its key, where that was lost too."""
+
+    agent_id: str
+    agent_key: bytes
+    token_hash: bytes
+
+
 class AdminActed(_Event, frozen=True):
     """An admin write: who (the token's name), what, before and after."""
 
@@ -367,6 +375,7 @@ Event: TypeAlias = (
     | ChainConnectionChanged
     | FinalityViolated
     | StateRebuilt
+    | AgentTokenIssued
     | AdminActed
 )
 

@@ -68,10 +68,12 @@ def explain(view: PlannerView, *, now_ms: int) -> Explanation:
             found.setdefault(_reason(view, gathering, operation, now_ms), []).append(operation)
     live = view.state.live
     rows = [sum(live[operation_id].rows for operation_id in one.operation_ids) for one in plans]
-    max_operations, max_rows = capacity(view.config)
+    max_operations, max_rows = capacity(view.config, view.state.totals.cost)
     return Explanation(
         batches=tuple(plans),
-        proof_ms=tuple(round(estimates.prove_ms(each), 1) for each in rows),
+        proof_ms=tuple(
+            round(estimates.prove_ms(each, one.worker_id), 1) for each, one in zip(rows, plans, strict=True)
+        ),
         settle_ms=round(estimates.settle_ms, 1),
         waiting=tuple(
             Waiting(

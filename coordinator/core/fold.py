@@ -152,6 +152,11 @@ def _rebuilt(state: "CoreState", event: ev.StateRebuilt) -> None:
     state.count_ends()
 
 
+def _token_issued(state: "CoreState", event: ev.AgentTokenIssued) -> None:
+    agent = state.agents[event.agent_id]
+    agent.agent_key, agent.token_hash = event.agent_key, event.token_hash
+
+
 def _nothing(state: "CoreState", event: ev.AdminActed) -> None:
     """The audit trail lives in the log."""
 
@@ -182,6 +187,7 @@ _HANDLERS: dict[type[Any], Callable[["CoreState", Any], None]] = {
     ev.ChainConnectionChanged: _connection_changed,
     ev.FinalityViolated: _finality_violated,
     ev.StateRebuilt: _rebuilt,
+    ev.AgentTokenIssued: _token_issued,
     ev.AdminActed: _nothing,
 }
 

@@ -55,7 +55,7 @@ def admit(
     if operation.speculative:
         _begin_speculation(state, operation, agent)
     state.live_nullifiers[operation.nullifier] = operation_id
-    state.task_live.setdefault(operation.task_id, []).append(operation_id)
+    state.task_live[operation.task_id] = (*state.task_live.get(operation.task_id, ()), operation_id)
     state.open_bytes += operation.output_bytes + OPERATION_OVERHEAD_BYTES
     state.counts[operation.state] += 1
     if operation.state is _S.QUEUED:

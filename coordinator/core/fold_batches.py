@@ -6,6 +6,7 @@ never on each other. Whoever returns a batch to the queue returns those that wai
 
 from typing import TYPE_CHECKING
 
+from coordinator.core.cost import padded_rows
 from coordinator.core.events import (
     BatchAwaiting,
     BatchConfirmed,
@@ -19,7 +20,7 @@ from coordinator.core.events import (
 from coordinator.core.fold_ends import confirm, fade_totals, record_outcomes
 from coordinator.core.fold_operations import block, enter_queue, leave_queue
 from coordinator.core.records import Batch, Operation, TimelineEntry, ema
-from coordinator.core.states import WORKER_FAILURES, BatchState, OperationState, RevertReason
+from coordinator.core.states import WORKER_FAILURES, BatchState, OperationState, ReturnReason, RevertReason
 
 if TYPE_CHECKING:
     from coordinator.core.state import CoreState
@@ -70,6 +71,7 @@ def fold_started(state: "CoreState", event: BatchStarted) -> None:
         state.batches[ancestor_id].waiters.append(batch_id)
     state.batches[batch_id] = batch
     state.totals.batches_started += 1
+    state.totals.cost.started_rows += batch.operation_rows
     for operation in operations:
         for child_id in operation.children:
             child = live.get(child_id)
@@ -168,6 +170,8 @@ def fold_returned(state: "CoreState", event: BatchReturned) -> None:
     for operation in operations:
         enter_queue(state, operation)
     state.totals.returns_by_reason[event.reason] += 1
+    if event.reason is ReturnReason.OUT_OF_MEMORY:
+        state.totals.cost.out_of_memory(batch.worker_id, padded_rows(batch.operation_rows))
 
 
 def _isolate(state: "CoreState", batch: Batch, operations: list[Operation], index: int | None) -> None:
@@ -217,9 +221,8 @@ def fold_proved(state: "CoreState", event: BatchProved) -> None:
     batch.root, batch.proof_digest, batch.proof_bytes = event.root, event.proof_digest, event.proof_bytes
     batch.worker_id, batch.backend, batch.prove_ms = event.worker_id, event.backend, event.prove_ms
     batch.permutations, batch.rows = event.permutations, event.rows
-    log_rows = max(event.rows - 1, 0).bit_length()
-    averages = state.totals.prove_ema_ms
-    averages[log_rows] = ema(averages.get(log_rows), event.prove_ms)
+    rows = event.rows or padded_rows(batch.operation_rows)  # a mock proof has none
+    state.totals.cost.proved(event.worker_id, event.backend, rows, event.prove_ms)
     if not batch.waits_on:
         state.due[batch.batch_id] = None
 

@@ -230,7 +230,7 @@ def _forget(state: "CoreState", operation: Operation) -> None:
     if len(siblings) == 1:
         del state.task_live[operation.task_id]
     else:
-        siblings.remove(operation.operation_id)
+        state.task_live[operation.task_id] = tuple(one for one in siblings if one != operation.operation_id)
     state.open_bytes -= operation.output_bytes + OPERATION_OVERHEAD_BYTES
     state.agents[operation.agent_id].open_operations -= 1
     ended = state.ended

@@ -38,7 +38,7 @@ class Gathering:
         self._estimates = estimates
         self._ratio = config.gather_ratio
         self._last_arrival_ms: dict[str, float] = {}
-        max_operations, max_rows = capacity(config)
+        max_operations, max_rows = capacity(config, state.totals.cost)
         self.on = (
             config.gather_ratio > 0.0
             and speculation_on(state, config)

@@ -18,10 +18,12 @@ proofs are cheaper than one of twice the rows.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from math import ceil
 
 from coordinator.core.commands import BatchPlan
 from coordinator.core.config import CoreConfig
-from coordinator.core.estimates import Estimates, capacity
+from coordinator.core.cost import SHORTEST_MS
+from coordinator.core.estimates import AUTO_LOG_ROWS, Estimates, capacity
 from coordinator.core.gathering import Gathering
 from coordinator.core.limits import PADDING_ROWS
 from coordinator.core.ready import ReadyKey, ReadyQueue, ready_key
@@ -66,15 +68,16 @@ def plan_until(view: PlannerView, *, now_ms: int) -> tuple[list[BatchPlan], floa
     """
     if not view.state.queued:
         return [], None
-    idle = list(view.idle_workers)
     plans: list[BatchPlan] = []
     search = _Search(view, now_ms)
+    idle = search.fastest_first(view.idle_workers)
     for find in (search.isolated, search.closed, search.dependent):
         for worker_id in list(idle):
-            found = find(worker_id, len(idle))
+            found = find(worker_id)
             if found is not None:
                 plans.append(found)
                 idle.remove(worker_id)
+                search.given(worker_id)
     return plans, search.next_ms if idle else None
 
 
@@ -125,16 +128,37 @@ class _Search:
         self.rows_left = view.state.queued_rows
         self.batch = 0
         self.next_ms: float | None = None
+        self.speeds: dict[str, float] = {}
+        self.sharing, self.sharing_speed = 0, 0.0
         self.turns: dict[bool, dict[str, _Turn]] = {True: {}, False: {}}
         self.estimates = Estimates(view.state, view.config, now_ms)
         self.gathering = Gathering(view.state, view.config, self.estimates)
 
     # -- the three kinds of batch ----------------------------------------------------------
 
-    def isolated(self, worker_id: str, idle: int) -> BatchPlan | None:
+    def fastest_first(self, worker_ids: Sequence[str]) -> list[str]:
+        """In the order in which they are given work: where there is little, it goes to the fast ones."""
+        self.sharing = len(worker_ids)
+        self.sharing_speed = sum(map(self._speed, worker_ids))
+        return sorted(worker_ids, key=self._speed, reverse=True)
+
+    def given(self, worker_id: str) -> None:
+        """The worker has its batch: the others share what is left."""
+        self.sharing -= 1
+        self.sharing_speed -= self._speed(worker_id)
+
+    def _speed(self, worker_id: str) -> float:
+        """Rows a millisecond, for a trace of the usual size."""
+        speed = self.speeds.get(worker_id)
+        if speed is None:
+            line_ms = self.state.totals.cost.line(worker_id).ms(1 << AUTO_LOG_ROWS)
+            speed = self.speeds[worker_id] = (1 << AUTO_LOG_ROWS) / max(line_ms, SHORTEST_MS)
+        return speed
+
+    def isolated(self, worker_id: str) -> BatchPlan | None:
         """The first isolation group with members that can be proved, by themselves."""
         for members in self.state.ready.groups.values():
-            draft = self._draft(1)
+            draft = self._draft(worker_id)
             operations = [self.state.live[operation_id] for operation_id in members]
             for operation in sorted(operations, key=lambda one: one.rank):
                 blocked = sum(parent in draft.taken for parent in operation.parents) < operation.blocked
@@ -144,20 +168,20 @@ class _Search:
                 return self._plan(draft, worker_id, ISOLATED)
         return None
 
-    def closed(self, worker_id: str, idle: int) -> BatchPlan | None:
+    def closed(self, worker_id: str) -> BatchPlan | None:
         """Work that waits for nobody, and all that builds on it alone."""
-        draft = self._draft(idle)
+        draft = self._draft(worker_id, shared=True)
         self._fill(draft, worker_id, closed=True)
         self._trim(draft)
         return self._plan(draft, worker_id, CLOSED) if draft.operations else None
 
-    def dependent(self, worker_id: str, idle: int) -> BatchPlan | None:
+    def dependent(self, worker_id: str) -> BatchPlan | None:
         """Work that waits for batches in flight: what is due now, or at once when a whole batch of it is there."""
         if not self.state.ready.dependent:
             return None
-        draft = self._draft(1)
+        draft = self._draft(worker_id)
         rows = min(self.state.queued_rows, draft.max_rows)
-        ahead_ms = self.estimates.prove_ms(rows) + EARLY_MS
+        ahead_ms = self.estimates.prove_ms(rows, worker_id) + EARLY_MS
         due_ms = self.now_ms + ahead_ms
         if self.estimates.first_confirmed_ms() <= due_ms:
             self._fill(draft, worker_id, closed=False, due_ms=due_ms)
@@ -177,11 +201,12 @@ class _Search:
     def _not_before(self, at_ms: float) -> None:
         self.next_ms = at_ms if self.next_ms is None else min(self.next_ms, at_ms)
 
-    def _draft(self, idle: int) -> _Draft:
-        max_operations, max_rows = capacity(self.config)
-        if idle > 1 and self.config.batch_size is None:
-            share = -(-self.rows_left // idle)
-            max_rows = min(max_rows, max(share, MIN_SHARE_ROWS))
+    def _draft(self, worker_id: str, *, shared: bool = False) -> _Draft:
+        """An empty batch for the worker; those that share what is left take of it by their speeds."""
+        max_operations, max_rows = capacity(self.config, self.state.totals.cost, worker_id)
+        if shared and self.sharing > 1 and self.config.batch_size is None:
+            share = self._speed(worker_id) / self.sharing_speed
+            max_rows = min(max_rows, max(ceil(self.rows_left * share), MIN_SHARE_ROWS))
         return _Draft(max_operations, max_rows)
 
     def _plan(self, draft: _Draft, worker_id: str, reason: str) -> BatchPlan:
@@ -201,11 +226,13 @@ class _Search:
 
     def _trim(self, draft: _Draft) -> None:
         """Leave behind what would double the trace for little: the latest of those that stand alone in the batch."""
+        if self.config.batch_size is not None:
+            return  # the operator has fixed it
         padded_rows = 1 << (draft.rows + PADDING_ROWS - 1).bit_length()
         room = padded_rows // 2 - PADDING_ROWS
         surplus = draft.rows - room
-        if room <= 0 or surplus + PADDING_ROWS > padded_rows // 4:
-            return  # the rest by itself would need as many rows again
+        if padded_rows < 2 * MIN_SHARE_ROWS or surplus + PADDING_ROWS > padded_rows // 4:
+            return  # small proofs cost about the same; or the rest by itself would need as many rows again
         left: list[Operation] = []
         for operation in reversed(draft.operations):
             if surplus <= 0:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from coordinator.core import fold, snapshots
+from coordinator.core.cost import CostModel
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import Event
 from coordinator.core.ready import ReadyIndex
@@ -70,7 +71,7 @@ class Totals(msgspec.Struct):
     drain_until_ms: int | None = None
     latency_ema_ms: float | None = None
     settle_ema_ms: float | None = None
-    prove_ema_ms: dict[int, float] = msgspec.field(default_factory=dict)
+    cost: CostModel = msgspec.field(default_factory=CostModel)
     rollbacks_by_reason: dict[RollbackReason, int] = msgspec.field(
         default_factory=lambda: dict.fromkeys(RollbackReason, 0)
     )
@@ -175,7 +176,7 @@ class CoreState:
     def _reset_indexes(self) -> None:
         self.counts: dict[OperationState, int] = dict.fromkeys(OperationState, 0)
         self.live_nullifiers: dict[bytes, str] = {}
-        self.task_live: dict[str, list[str]] = {}
+        self.task_live: dict[str, tuple[str, ...]] = {}
         self.task_in_flight: dict[str, str] = {}
         self.ready = ReadyIndex()
         self.due: dict[str, None] = {}
@@ -371,7 +372,8 @@ class CoreState:
     def _index_operation(self, operation: Operation) -> None:
         self.counts[operation.state] += 1
         self.live_nullifiers[operation.nullifier] = operation.operation_id
-        self.task_live.setdefault(operation.task_id, []).append(operation.operation_id)
+        rivals = self.task_live.get(operation.task_id, ())
+        self.task_live[operation.task_id] = (*rivals, operation.operation_id)
         self.commitments += operation.committed
         self.locked_lamports += operation.bond_lamports
         self.open_bytes += operation.output_bytes + OPERATION_OVERHEAD_BYTES

@@ -17,9 +17,9 @@ from hashlib import sha256
 
 from coordinator.core.commands import Observation, ProvedBatch, Submission
 from coordinator.core.config import CoreConfig
+from coordinator.core.cost import padded_rows
 from coordinator.core.engine import Engine
 from coordinator.core.errors import CoreError, ErrorCode
-from coordinator.core.limits import PADDING_ROWS
 from coordinator.core.planner import PlannerView, plan_until
 from coordinator.core.records import Batch, Operation
 from coordinator.core.speculation import speculation_on
@@ -46,11 +46,6 @@ class TaskSpec:
     rows: int = 16
     priority: int = 0
     start_ms: float = 0.0
-
-
-def padded_rows(rows: int) -> int:
-    """Rows of the trace that proves so many operation rows: a power of two."""
-    return 1 << (rows + PADDING_ROWS - 1).bit_length()
 
 
 def never_wrong(operation_id: str) -> bool:

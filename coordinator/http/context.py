@@ -75,7 +75,7 @@ class Context:
             memory_bytes=self.memory_bytes(),
             writable=self.service.read_only is None,
             workers_running=scale.running,
-            workers_desired=scale.desired,
+            workers_target=scale.target,
             utilizations={worker.worker_id: worker.utilization for worker in pool.workers()},
             loop_failures=self.service.parts.loop_failures,
         )

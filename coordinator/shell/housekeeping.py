@@ -82,7 +82,9 @@ class Housekeeping:
 
 def clean_after_restart(log: EventLog, state: CoreState) -> None:
     """What a crash may have left beside the log: witnesses nobody names, secrets of what has ended. Blocks."""
-    log.witnesses.drop_orphans(state.live.keys() | state.ended.keys() | state.confirmed_outputs.keys())
+    log.witnesses.drop_orphans(
+        lambda one: one in state.live or one in state.ended or one in state.confirmed_outputs
+    )
     log.proofs.drop_orphans(state.batches.keys() | state.ended_batches.keys())
     ended = sorted(log.witnesses.with_secrets() - state.live.keys())
     if ended:

@@ -41,6 +41,10 @@ _log = get_logger("profiling")
 class Workers(Protocol):
     """What profiling needs of the pool."""
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the workers are processes of this machine."""
+
     def workers(self) -> list[WorkerInfo]:
         """Every worker with its process's id."""
 
@@ -77,7 +81,8 @@ class Profiler:
             raise CoreError(ErrorCode.PROFILE_RUNNING, f"a profile of {self._last.target} is running")
         pid = os.getpid() if worker is None else self._pid_of(worker)
         target = COORDINATOR if worker is None else worker
-        executable = py_spy()
+        # On a cluster the process may be another host's, and its id somebody else's here.
+        executable = py_spy() if worker is None or self._workers.embedded else None
         sampler = IN_PROCESS if executable is None else PY_SPY
         taking = self._take(target, pid, duration_s, executable)
         self._last = Profile(
@@ -118,7 +123,7 @@ class Profiler:
 
     async def _take(self, target: str, pid: int, duration_s: int, executable: str | None) -> bytes:
         started_ns, began_s = time.time_ns(), time.monotonic()
-        why = "py-spy is not installed"
+        why = "py-spy is not installed, or the process may be on another host"
         if executable is not None:
             try:
                 stacks = pprof.parse_raw(await spy(executable, pid, duration_s))

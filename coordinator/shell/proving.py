@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coordinator.chain.verification import InvalidProofError, Verify
+from coordinator.core import hedging
 from coordinator.core.commands import ProvedBatch
 from coordinator.core.engine import Engine
 from coordinator.core.errors import CoreError, ErrorCode
@@ -15,9 +16,11 @@ from coordinator.core.planner import PlannerView, plan
 from coordinator.core.records import Batch, Operation
 from coordinator.core.states import ReturnReason
 from coordinator.logs import get_logger
+from coordinator.shell import statements
 from coordinator.shell.bundling import Bundling
 from coordinator.shell.journal import Journal
 from coordinator.shell.pause import wait_or_pause
+from coordinator.shell.race import HedgeCounts, Race
 from coordinator.store.proofs import ProofRecord
 from coordinator.store.witnesses import Witness, WitnessStore
 from workers.messages import (
@@ -35,6 +38,8 @@ from workers.statement import OperationWitness
 #: How often held dependent work is looked at, and how often everything is when nothing happens.
 _HELD_S = 0.05
 _QUIET_S = 1.0
+#: How often it is looked whether a batch takes too long, while another worker idles.
+_LATE_S = 0.25
 #: A worker that a fault kills is let into its batch for this long.
 _KILL_AFTER_S = 0.02
 
@@ -82,6 +87,10 @@ class Proving:
         self._clock_ms = clock_ms
         self._killed_batches = killed_batches
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._races: dict[str, Race] = {}
+        self.hedges = HedgeCounts()
+        """Batches that were started a second time because the first took too long."""
+
         self._stranded: dict[str, str] = {}
         self._killer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -101,9 +110,14 @@ class Proving:
                 self._cancel_lost()
                 await self._return_stranded()
                 await self._start_planned()
-                await wait_or_pause(self._wake, _HELD_S if self._engine.state.queued else _QUIET_S)
+                await wait_or_pause(self._wake, self._pause_s())
         finally:
             await self._cancel()
+
+    def _pause_s(self) -> float:
+        if self._engine.state.queued:
+            return _HELD_S
+        return _LATE_S if self._races and self._engine.config.hedge else _QUIET_S
 
     async def _start_planned(self) -> None:
         """Starts what the planner forms for the idle workers."""
@@ -113,13 +127,17 @@ class Proving:
         self._engine.set_workers(ids)
         batches = self._engine.state.batches
         busy = {batches[batch_id].worker_id for batch_id in self._running if batch_id in batches}
+        busy.update(worker_id for race in self._races.values() for worker_id in race.workers)
         idle = [w.worker_id for w in workers if w.state is WorkerState.IDLE and w.worker_id not in busy]
         if not idle:
             return
         view = PlannerView(
             state=self._engine.state, config=self._engine.config, idle_workers=idle, worker_ids=ids
         )
-        started = [self._engine.start_batch(each, now_ms=now_ms) for each in plan(view, now_ms=now_ms)]
+        plans = plan(view, now_ms=now_ms)
+        given = {each.worker_id for each in plans}
+        self._hedge([worker_id for worker_id in idle if worker_id not in given], now_ms=now_ms)
+        started = [self._engine.start_batch(each, now_ms=now_ms) for each in plans]
         if not started:
             return
         await self._journal.commit()
@@ -129,6 +147,18 @@ class Proving:
                 task = asyncio.create_task(self._prove(batch), name=f"prove {batch_id}")
                 self._running[batch_id] = task
                 task.add_done_callback(functools.partial(self._done, batch_id))
+
+    def _hedge(self, idle: list[str], *, now_ms: int) -> None:
+        """Starts what takes too long a second time, on workers that have nothing else to do."""
+        if not self._engine.config.hedge or not self._races:
+            return
+        hedged = {batch_id for batch_id, race in self._races.items() if race.hedged}
+        state = self._engine.state
+        for batch_id, worker_id in hedging.seconds(state, idle=idle, hedged=hedged, now_ms=now_ms):
+            race = self._races.get(batch_id)
+            if race is not None:
+                _log.warning("batch_hedged", batch_id=batch_id, worker_id=worker_id)
+                race.enter(worker_id)
 
     def _done(self, batch_id: str, task: "asyncio.Task[None]") -> None:
         self._running.pop(batch_id, None)
@@ -167,10 +197,19 @@ class Proving:
             self._kill_soon(batch.worker_id)
         operations = [self._engine.state.operation(i) for i in batch.operation_ids]
         request = await self._request(batch, operations)
-        try:
+
+        async def attempt(worker_id: str) -> BatchResult:
             timeout_s = self._engine.config.proof_timeout_ms / 1000
-            result = await self._pool.prove(batch.worker_id, request, timeout_s)
+            result = await self._pool.prove(worker_id, request, timeout_s)
             await self._check(operations, result)
+            return result
+
+        race = Race(attempt, self.hedges)
+        try:
+            await self._require_statements(operations, request)
+            race.enter(batch.worker_id)
+            self._races[batch.batch_id] = race
+            worker_id, result = await race.result()
         except ProverError as error:
             failure = _Failure(
                 _RETURNS.get(error.code, ReturnReason.PROVER_ERROR), str(error), index=error.index
@@ -182,8 +221,10 @@ class Proving:
         except InvalidProofError as error:
             failure = _Failure(ReturnReason.INVALID_PROOF, str(error))
         else:
-            await self._proved(batch, result)
+            await self._proved(batch, worker_id, result)
             return
+        finally:
+            self._races.pop(batch.batch_id, None)
         await self._failed(batch, failure)
         if self.bundling is not None:
             await self.bundling.keep(
@@ -204,6 +245,16 @@ class Proving:
             parameters=self._parameters,
         )
 
+    async def _require_statements(self, operations: list[Operation], request: BatchRequest) -> None:
+        """Raises ProverError with the place of an operation whose witness, as it is kept, is not its statement's: found
+        here it costs a few hashes, found by the verifier a proof of the whole batch.
+        """
+        expected = [operation.statement for operation in operations]
+        place = await asyncio.to_thread(statements.first_mismatch, self._domain, request.operations, expected)
+        if place is not None:
+            detail = "the witness that is kept is not its statement's"
+            raise ProverError(ProverErrorCode.INVALID_WITNESS, detail, place)
+
     def _witness(self, operation: Operation, witness: Witness) -> OperationWitness:
         assert witness.secret is not None, "a secret is erased only after confirmation"
         parents = [self._engine.state.commitment_of(parent) for parent in operation.parents]
@@ -221,12 +272,12 @@ class Proving:
         expected = [operation.statement for operation in operations]
         await asyncio.to_thread(self._verify, result.proof, expected, self._parameters)
 
-    async def _proved(self, batch: Batch, result: BatchResult) -> None:
+    async def _proved(self, batch: Batch, worker_id: str, result: BatchResult) -> None:
         proved = ProvedBatch(
             root=result.root,
             proof_digest=hashlib.sha256(result.proof).digest(),
             proof_bytes=len(result.proof),
-            worker_id=batch.worker_id,
+            worker_id=worker_id,
             backend=result.backend,
             prove_ms=result.prove_ms,
             permutations=result.permutations,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coordinator.chain.interface import Chain
+from coordinator.core.agents import UNKNOWN_KEY
 from coordinator.core.events import (
     AgentRegistered,
     Event,
@@ -37,7 +38,6 @@ from coordinator.store.snapshot import Snapshots
 MARKER_FILE = "rebuilding"
 #: A losses' list names so many operations; it says how many there are.
 NAMED_LOSSES = 1_000
-_UNKNOWN_KEY = bytes(32)
 #: Where even the log's mark is gone: a transaction's name must never be used twice.
 _SPARE_BATCH_NUMBERS = 1_000_000
 
@@ -165,7 +165,7 @@ def _rebuilt(chain: Chain, names: Names, *, last_batch_number: int, now_ms: int)
     agents = [
         RebuiltAgent(
             agent_id=agent_id,
-            agent_key=names.agents.get(agent_id, (keys.get(agent_id, _UNKNOWN_KEY), b""))[0],
+            agent_key=names.agents.get(agent_id, (keys.get(agent_id, UNKNOWN_KEY), b""))[0],
             token_hash=names.agents.get(agent_id, (b"", b""))[1],
             balance_lamports=balances.get(f"{AGENT_PREFIX}{agent_id}", 0),
         )

@@ -72,6 +72,15 @@ def prepare(
     return Prepared(operation, witness, digest)
 
 
+def first_mismatch(
+    domain: bytes, witnesses: Sequence[OperationWitness], expected: Sequence[bytes]
+) -> int | None:
+    """The place of the first witness whose statement is not the one expected; None where all are."""
+    found = compute_statements(domain, witnesses)
+    pairs = zip(found, expected, strict=True)
+    return next((place for place, (one, other) in enumerate(pairs) if one.statement != other), None)
+
+
 def submissions_of(
     domain: bytes, prepared: Sequence[Prepared], commitments: Commitments | None
 ) -> list[Submission]:

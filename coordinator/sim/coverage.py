@@ -66,6 +66,7 @@ IMPOSSIBLE: Mapping[tuple[Topic, str], str] = {
         Topic.ROLLBACK,
         RollbackReason.STAKE_INSUFFICIENT,
     ): "a bond is locked at admission, so none can lack it later",
+    (Topic.EVENT, "AgentTokenIssued"): "the agents of a run do not lose their tokens",
 }
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 
 
 class FaultsError(ValueError):
@@ -148,7 +147,7 @@ class Faults:
 
 
 NONE = Faults()
-ALL = Faults(MappingProxyType({fault: kind.likely for fault, kind in KINDS.items()}))
+ALL = Faults({fault: kind.likely for fault, kind in KINDS.items()})
 
 
 def read(source: str) -> Faults:

@@ -24,7 +24,8 @@ _BY = "simulator"
 #: Slots that are undone: up to the confirmation depth nothing final is; beyond it, the chain breaks its word.
 _SHALLOW, _DEEP = (1, 5), (6, 14)
 _MOST_STEPS = 400
-_REBUILD_S = 5.0
+#: An operator tries again this often, after so many seconds.
+_REBUILDS, _REBUILD_S = 30, 5.0
 
 #: What operators flip, and to what; most flips are taken back after a while.
 FLIPS: Mapping[str, tuple[Scalar, ...]] = {
@@ -183,13 +184,21 @@ async def _damage_log(world: "World", chance: Random) -> None:
         world.log_is_damaged = change_event(folder, share)
 
     await world.crash(torn=False, down_s=0.1, meanwhile=damage)
-    while world.log_is_damaged:
+    for _ in range(_REBUILDS):
+        if not world.log_is_damaged:
+            break
         with contextlib.suppress(Unreachable):
             await world.call(_begin_rebuild)
         await asyncio.sleep(_REBUILD_S)
-    while True:
+    world.require(not world.log_is_damaged, "a damaged log is not rebuilt from a chain that works")
+    await _insist(world, world.initial)
+
+
+async def _insist(world: "World", settings: Mapping[str, Scalar]) -> None:
+    """An operator tries until it is done, or gives up."""
+    for _ in range(_REBUILDS):
         with contextlib.suppress(Unreachable, CoreError):
-            await world.call(lambda service: service.set_config(world.initial, _BY))
+            await world.call(lambda service: service.set_config(settings, _BY))
             return
         await asyncio.sleep(_REBUILD_S)
 
@@ -234,12 +243,7 @@ async def _stop(world: "World", chance: Random) -> None:
         lambda service: service.emergency(action, force=force, deadline_seconds=deadline_s, by=_BY)
     )
     await asyncio.sleep(chance.uniform(0.5, 6.0))
-    while True:
-        try:
-            await world.call(lambda service: service.set_config({"speculation.enabled": True}, _BY))
-            return
-        except Unreachable:
-            await asyncio.sleep(1.0)
+    await _insist(world, {"speculation.enabled": True})
 
 
 async def _operate(world: "World", chance: Random) -> None:

@@ -19,6 +19,8 @@ from coordinator.sim.world import LONGEST_DELAY_S, Outcome, Plan, World
 _MEMORY_FOLDER = Path("/dev/shm")
 #: Steps that a run takes at most for each operation it shall submit: a bound on runs whose steps submit nothing.
 _STEPS_PER_OPERATION = 20
+#: Virtual seconds that a run has, beside one for each operation: ten times what it takes.
+_LONGEST_S = 600
 
 
 def run(plan: Plan, *, out: TextIO | None = None) -> Outcome:
@@ -75,10 +77,13 @@ def _told(violation: Violation) -> str:
 async def _live(world: World) -> None:
     """From the first start to the end."""
     try:
-        await _begin(world)
-        await _walk(world)
-        if world.violation is None:
-            await finish(world)
+        async with asyncio.timeout(_LONGEST_S + world.plan.operations):
+            await _begin(world)
+            await _walk(world)
+            if world.violation is None:
+                await finish(world)
+    except TimeoutError:
+        world.fail(Violation("the run does not come to its end"))
     except Violation as violation:
         world.fail(violation)
     except Exception as error:  # a defect, like any other

@@ -104,9 +104,10 @@ async def _work_on_a_claim(world: "World", step: int, chance: Random) -> None:
     """A registered task, claimed and then done, as it asks for or without a demand."""
     author = world.author
     agent = chance.choice(author.agents)
-    operation = author.write(f"op-{step}", agent, author.parents(world.oracle.state, chance), chance)
+    parents = chance.choice((author.deepen, author.parents))(world.oracle.state, chance)
+    operation = author.write(f"op-{step}", agent, parents, chance)
     demand = constraint_hash(operation.output) if chance.random() < 0.5 else None
-    await _register(world, operation.task_id, demand, claim_ttl_s=chance.choice((30.0, 90.0, None)))
+    await _register(world, operation.task_id, demand, claim_ttl_s=chance.choice((30.0, 50.0, 90.0, None)))
     await world.call(lambda service: service.claim_task(operation.task_id, agent.agent_id))
     await send(world, [operation], chance)
 
@@ -145,7 +146,7 @@ _WEIGHTED: Mapping[Step, int] = {
     _deepen: 30,
     _submit_many: 10,
     _retry: 10,
-    _work_on_a_claim: 5,
+    _work_on_a_claim: 8,
     _read_output: 4,
     _rival: 3,
 }

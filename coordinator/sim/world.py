@@ -409,7 +409,7 @@ def initial_settings(chance: Random, *, calm: bool) -> dict[str, Scalar]:
     """What an operator sets at the beginning; a calm world has no short limits."""
     settings: dict[str, Scalar] = {
         "speculation.enabled": True,
-        "speculation.max_depth": 20 if calm else chance.choice((4, 20)),
+        "speculation.max_depth": 20 if calm else chance.choice((2, 4, 20)),
         "speculation.max_parallel_branches": 16,
         "speculation.features.enable_cross_agent_speculation": True,
         "speculation.features.enable_optimistic_proofs": chance.random() < 0.7,

@@ -6,7 +6,7 @@ that erasing one does not rewrite an output of 64 KiB.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,8 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE secrets (operation_id TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT")
 
 
+#: After so many witnesses that the log names, those stored before them are named too.
+_KNOWN_IN_A_ROW = 10_000
 _ERASE_SECRET = "DELETE FROM secrets WHERE operation_id = ?"
 
 
@@ -109,12 +111,24 @@ class WitnessStore:
                 connection.executemany("DELETE FROM outputs WHERE operation_id = ?", names)
             self._database.empty_wal()
 
-    def drop_orphans(self, known_ids: Collection[str]) -> int:
-        """Forgets what no logged operation names (a crash came between two commits); returns how many."""
+    def drop_orphans(self, is_known: Callable[[str], bool]) -> int:
+        """Forgets what no logged operation names (a crash came between two commits); returns how many.
+
+        Such witnesses are among the last that were stored: from the newest on, all are looked at until many in a row
+        are known, so that the cost does not grow with history.
+        """
+        orphans: list[str] = []
+        known_in_a_row = 0
         with typed_faults(self.path):
             with self._database.read() as connection:
-                rows = connection.execute("SELECT operation_id FROM outputs").fetchall()
-            orphans = [row[0] for row in rows if row[0] not in known_ids]
+                for (operation_id,) in connection.execute(
+                    "SELECT operation_id FROM outputs ORDER BY rowid DESC"
+                ):
+                    if not is_known(operation_id):
+                        orphans.append(operation_id)
+                        known_in_a_row = 0
+                    elif (known_in_a_row := known_in_a_row + 1) >= _KNOWN_IN_A_ROW:
+                        break
             if orphans:
                 self.forget(orphans)
         return len(orphans)

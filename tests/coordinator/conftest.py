@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from coordinator.client.retry import NO_RETRY
@@ -26,6 +25,7 @@ from coordinator.shell import machine
 from coordinator.submission import OperationBody
 from coordinator.tokens import OperatorTokens
 from tests import kept_ray
+from workers.http_server import HttpServer
 from workers.statement import agent_key
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class RunningSystem:
         self.service: Service
         self.app: FastAPI
         self._loop: asyncio.AbstractEventLoop
-        self._server: uvicorn.Server
+        self._server: HttpServer
         self._clock_ms = clock_ms
         self._socket = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -95,15 +95,7 @@ class RunningSystem:
         try:
             operators, _ = OperatorTokens.open(self.settings, self.folder)
             self.app = create_app(self.service, operators=operators)
-            config = uvicorn.Config(
-                self.app,
-                host="127.0.0.1",
-                port=0,
-                log_config=None,
-                lifespan="off",
-                timeout_graceful_shutdown=2,
-            )
-            self._server = uvicorn.Server(config)
+            self._server = HttpServer(self.app, grace_s=2)
             # Connections wait in the socket until the server takes them.
             self._ready.set()
             await self._server.serve(sockets=[self._socket])

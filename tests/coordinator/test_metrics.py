@@ -46,7 +46,7 @@ class Scene:
             "memory_bytes": 100 * 2**20,
             "writable": True,
             "workers_running": 1,
-            "workers_desired": 1,
+            "workers_target": 1,
             "utilizations": {"worker-0": 0.5},
             "loop_failures": {},
         }
@@ -321,7 +321,7 @@ class TestHealth:
 
         assert score() == 1
         assert score(writable=False) == 0
-        assert score(workers_running=1, workers_desired=4) == 0.25
+        assert score(workers_running=1, workers_target=4) == 0.25
         limit = scene.world.config.max_memory_mb * 2**20
         assert score(memory_bytes=int(limit * 0.9)) == pytest.approx(0.5)
         assert score(memory_bytes=2 * limit) == 0

@@ -4,10 +4,11 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator.chain.faults import FaultPlan
@@ -17,6 +18,7 @@ from coordinator.core.states import OperationState, RollbackReason
 from coordinator.service import Service
 from coordinator.settings import Settings
 from coordinator.shell.settling import TREASURY, account_of
+from coordinator.store.witnesses import Witness
 from coordinator.submission import NewOperation
 from workers.statement import agent_key, constraint_hash
 
@@ -260,3 +262,32 @@ async def test_every_write_is_refused_while_read_only(tmp_path: Path) -> None:
                 await call(service)
             assert refused.value.code is ErrorCode.READ_ONLY, name
         assert not service.engine.take_events()
+
+
+async def test_a_witness_that_rotted_is_found_before_proving_and_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _service(tmp_path) as service:
+        await _register(service)
+        store = service.parts.log.witnesses
+        read = store.get
+
+        def rotten(operation_ids: Sequence[str]) -> dict[str, Witness]:
+            found = read(operation_ids)
+            if "bad" in found:
+                found["bad"] = msgspec.structs.replace(found["bad"], output=b"something else")
+            return found
+
+        monkeypatch.setattr(store, "get", rotten)
+        await _admit(service, *(_operation(name) for name in ("one", "bad", "two")))
+        for name, state in (
+            ("one", OperationState.CONFIRMED),
+            ("two", OperationState.CONFIRMED),
+            ("bad", OperationState.ROLLED_BACK),
+        ):
+            ended = await service.wait_operation(name, {state}, CONFIRM_S)
+            assert ended.state is state
+        assert ended.reason == RollbackReason.PROOF_FAILED
+        assert ended.end_cause is not None
+        assert "invalid_witness" in ended.end_cause
+        assert service.engine.state.agents["ann"].slashed_lamports == 0

@@ -46,6 +46,7 @@ class TestFile:
 
     def test_it_is_for_the_owner_alone(self, tmp_path: Path) -> None:
         TokenFile(tmp_path / "data").create("alice", Scope.READ)
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
         for path in (tmp_path / "data").iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 

@@ -54,5 +54,12 @@ def test_all_kernels_with_the_other_number_of_lanes(tmp_path: Path) -> None:
 @pytest.mark.timeout(3000)
 def test_hashes_and_transforms_without_any_vector_extension(tmp_path: Path) -> None:
     root = copy_of_repository(tmp_path)
-    modules = ("test_poseidon2.py", "test_merkle.py", "test_lde.py", "test_grind.py")
+    modules = (
+        "test_poseidon2.py",
+        "test_merkle.py",
+        "test_lde.py",
+        "test_grind.py",
+        "test_sha256.py",
+        "test_blake3.py",
+    )
     run_kernel_tests(root, *modules, NUMBA_CPU_NAME="generic")

@@ -107,6 +107,7 @@ class Mutator:
         numbers = _lenient(mutant.proof)
         if numbers is None:
             return False
+        unused = self._unused if self._subject.parameters.commit_pow_bits == 0 else range(0)
         for name in ABSENT_FOR_PLONKY3:
             at = self._occurrences[name][0].start
             if numbers[at : at + 2] == [1, 0]:
@@ -114,7 +115,7 @@ class Mutator:
         if len(numbers) != len(self._numbers):
             return False
         differing = [i for i, (a, b) in enumerate(zip(numbers, self._numbers, strict=True)) if a != b]
-        return all(i in self._unused and numbers[i] < P for i in differing)
+        return all(i in unused and numbers[i] < P for i in differing)
 
     def _changed(self, name: str) -> Mutant | None:
         place = self._random.choice(self._occurrences[name])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -60,6 +61,13 @@ def small(backend: Backend) -> list[Subject]:
 
 
 @pytest.fixture(scope="module")
+def ground(backend: Backend) -> Subject:
+    """With work to be done between foldings, so that Plonky3 too looks at those witnesses."""
+    parameters = replace(TESTING, name="testing-commit-grinding", commit_pow_bits=5)
+    return _poseidon2(per_row=1, log_rows=9, parameters=parameters, backend=backend)
+
+
+@pytest.fixture(scope="module")
 def in_use(backend: Backend) -> list[Subject]:
     """Under the parameters of production: 100 queries, 16 bits of grinding."""
     return [
@@ -108,18 +116,18 @@ def _batches(mutants: Iterator[Mutant]) -> Iterator[list[Mutant]]:
         yield batch
 
 
-def test_a_sample_of_mutated_proofs_is_refused_by_both(small: list[Subject]) -> None:
-    for subject in small:
+def test_a_sample_of_mutated_proofs_is_refused_by_both(small: list[Subject], ground: Subject) -> None:
+    for subject in (*small, ground):
         _judge(subject, 120, seed=11)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 def test_over_ten_thousand_mutated_proofs_are_refused_by_both(
-    small: list[Subject], in_use: list[Subject], capsys: pytest.CaptureFixture[str]
+    small: list[Subject], ground: Subject, in_use: list[Subject], capsys: pytest.CaptureFixture[str]
 ) -> None:
     total: Counter[str] = Counter()
-    for subject, count in [*((s, 4_000) for s in small), *((s, 1_000) for s in in_use)]:
+    for subject, count in [*((s, 4_000) for s in small), (ground, 1_000), *((s, 1_000) for s in in_use)]:
         total += _judge(subject, count, seed=12)
     assert total.total() >= 10_000
     exceptions = (UNUSED_BY_PLONKY3, *ABSENT_FOR_PLONKY3)

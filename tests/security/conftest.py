@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.coordinator.conftest import OPERATOR_TOKEN, RunningSystem
+from tests.coordinator.conftest import (
+    OPERATOR_TOKEN,
+    RunningSystem,
+    _one_ray,  # noqa: F401  # a fixture: its name here is what makes it work
+)
 
 
 @pytest.fixture(scope="module")

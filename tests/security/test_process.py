@@ -3,11 +3,13 @@ no secret is in anything it says or keeps.
 """
 
 import base64
+import gzip
 import ipaddress
 import json
 import os
 import shutil
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -32,6 +34,7 @@ AGENC = [sys.executable, "-m", "coordinator.cli.main"]
 PATIENCE_S = 120.0
 #: `needle` is in none of the program's own words.
 NEEDLE = b"needle-"
+GZIP = b"\x1f\x8b"
 
 pytestmark = [pytest.mark.xdist_group("system"), pytest.mark.timeout(300)]
 
@@ -142,6 +145,13 @@ def test_both_ports_speak_tls_to_who_trusts_their_certificate(server: Server) ->
         assert client.health().status == "healthy"
 
 
+def test_what_it_keeps_is_for_its_owner_alone(server: Server) -> None:
+    assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
+    for path in server.data.rglob("*"):
+        if path.name != "endpoints.json":
+            assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
 def test_the_client_library_trusts_no_unknown_certificate(server: Server) -> None:
     with (
         Client(server.endpoints["url"], retry=NO_RETRY) as client,
@@ -172,11 +182,15 @@ def test_no_secret_is_in_anything_it_says_or_keeps(server: Server) -> None:
     secret = (NEEDLE + os.urandom(12).hex().encode())[:24]
     salt = (NEEDLE + os.urandom(12).hex().encode())[:24]
     answers: list[bytes] = []
+
+    def keep(answer: httpx.Response) -> None:
+        body = answer.read()
+        answers.append(str(answer.headers).encode() + (gzip.decompress(body) if body[:2] == GZIP else body))
+
     with server.http() as http:
-        http.event_hooks["response"] = [
-            lambda answer: answers.append(answer.read() + str(answer.headers).encode())
-        ]
-        agent_token = use(server, http, secret, salt)
+        http.event_hooks["response"] = [keep]
+        profile(server, http, made)
+        agent_token = use(server, secret, salt)
         misuse(server, http, secret, made, agent_token)
         look_around(server, http, made)
     # As they are, and as JSON and logs would carry them.
@@ -193,11 +207,19 @@ def test_no_secret_is_in_anything_it_says_or_keeps(server: Server) -> None:
     leaks = [(where, form[:12]) for where, text in everything.items() for form in forms if form in text]
     assert not leaks
     assert b"operation_admitted" in everything["logs"]
+    assert b"uvicorn" in everything["answers"], "the profile is among them"
     erased = b"".join(path.read_bytes() for path in server.data.glob("witnesses*"))
     assert secret not in erased, "the operation is confirmed: its secret is gone from the disk"
 
 
-def use(server: Server, http: httpx.Client, secret: bytes, salt: bytes) -> str:
+def profile(server: Server, http: httpx.Client, token: str) -> None:
+    """One that runs while secrets pass through."""
+    url, headers = server.endpoints["url"], {"authorization": f"Bearer {token}"}
+    started = http.post(f"{url}/admin/debug/profile/start", json={"duration_seconds": 3}, headers=headers)
+    assert started.is_success, started.text
+
+
+def use(server: Server, secret: bytes, salt: bytes) -> str:
     """An operation, confirmed; the agent's token."""
     with server.client(server.token) as client:
         agent = client.register_agent("agent", agent_key=agent_key(secret), deposit_lamports=10**9)
@@ -251,7 +273,6 @@ def look_around(server: Server, http: httpx.Client, token: str) -> None:
     """Everything that can be read, a profile among it."""
     url, headers = server.endpoints["url"], {"authorization": f"Bearer {token}"}
     document = http.get(f"{url}/openapi.json").json()
-    http.post(f"{url}/admin/debug/profile/start", json={"duration_seconds": 1}, headers=headers)
     known = {"{operation_id}": "op", "{agent_id}": "agent", "{batch_id}": "batch-1", "{slash_id}": "none"}
     for path, methods in document["paths"].items():
         if "get" in methods and path != "/v1/events":

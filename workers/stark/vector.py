@@ -24,6 +24,7 @@ I64 = npt.NDArray[np.int64]
 _P = np.uint64(P)
 _W = np.uint64(EXT_W)
 _HALF = np.uint64(inverse(2))
+_POWERS_OF_X: tuple[Ext, ...] = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
 _LOW = np.uint64(0xFFFF)
 _SHIFT = np.uint64(16)
 _GENERATORS = np.array([two_adic_generator(bits) for bits in range(TWO_ADICITY + 1)], dtype=np.uint64)
@@ -101,6 +102,11 @@ def combine(rows: U64, factors: U64) -> U64:
     return ((high << _SHIFT) + (rows & _LOW) @ factors) % _P
 
 
+def _multiples(factor: Ext) -> U64:
+    """factor · X^k for k < 4, [4, 4]: what the coefficients of an element are combined with to multiply it."""
+    return np.array([ext_mul(factor, power) for power in _POWERS_OF_X], dtype=np.uint64)
+
+
 def bit_reversed_points(indices: I64, *, first_order: int, inverted: bool = False) -> U64:
     """Π over the set bits b of an index of g_(b + first_order), or of its inverse.
 
@@ -130,6 +136,7 @@ def fold_groups(values: U64, groups: I64, beta: Ext) -> U64:
         factors = (of_groups[:, np.newaxis] * of_pairs % _P)[..., np.newaxis]
         of_groups = of_groups * of_groups % _P  # the next fold is on the squares
         slopes = ext_difference(low, high) * factors % _P
-        values = (low + high + ext_product(slopes, ext_array(beta))) % _P * _HALF % _P
+        turned = combine(slopes.reshape(-1, 4), _multiples(beta)).reshape(slopes.shape)
+        values = (low + high + turned) % _P * _HALF % _P
         beta = ext_mul(beta, beta)
     return values[:, 0]

@@ -1,6 +1,6 @@
 """One operation in full, its timeline, and what blocks those that are not confirmed."""
 
-from itertools import dropwhile
+from itertools import dropwhile, islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,6 +16,7 @@ from coordinator.answers_admin import (
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import Decision
 from coordinator.core.records import Operation
+from coordinator.core.snapshots import returns_to
 from coordinator.http.blocking import blocker_of
 from coordinator.http.context import Context, Ctx
 from coordinator.http.examples import OPERATION
@@ -57,6 +58,7 @@ _DETAIL = OperationDetail(
     ),
     blocked_by=_BLOCKER,
     depth_now=1,
+    rests_on={"op-1": "5d" * 32},
     children=(),
     rows=24,
     output_bytes=11,
@@ -147,6 +149,13 @@ def _blocked_view(ctx: Context, operation: Operation) -> BlockedOperation:
     )
 
 
+def _rests_on(ctx: Context, operation: Operation) -> dict[str, str]:
+    if not operation.speculative:
+        return {}
+    assumed = returns_to(ctx.state, operation)
+    return {one: commitment.hex() for one, commitment in islice(assumed.items(), _MAX_CHILDREN)}
+
+
 def _detail_view(ctx: Context, operation: Operation) -> OperationDetail:
     ended = operation.terminal
     return OperationDetail(
@@ -154,6 +163,7 @@ def _detail_view(ctx: Context, operation: Operation) -> OperationDetail:
         decision=None if operation.decision is None else _decision_view(operation.decision),
         blocked_by=blocker_of(ctx.engine, operation),
         depth_now=0 if ended else ctx.state.depth_of(operation),
+        rests_on=_rests_on(ctx, operation),
         children=tuple(operation.children[:_MAX_CHILDREN]),
         rows=operation.rows,
         output_bytes=operation.output_bytes,

@@ -62,7 +62,7 @@ _KNOB_EXAMPLE = KnobAnswer(
 )
 async def analyze_pipeline(request: Request, ctx: Ctx, window: WindowS = DEFAULT_WINDOW_S) -> Response:
     """From the timelines of what was confirmed within the window and of what is under way (the latest and the oldest
-    1,000): admit, wait_for_parents, queue, prove, submit, confirm.
+    500): admit, wait_for_parents, queue, prove, submit, confirm.
     """
     ctx.require_admin_reader(request)
     found = _analysis(ctx, window)

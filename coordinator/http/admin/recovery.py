@@ -1,15 +1,17 @@
-"""Recovery: the state rebuilt in the serving process, and how far that is."""
+"""Recovery: the state rebuilt in the serving process, how far that is, and new tokens for agents that lost theirs."""
 
 from fastapi import APIRouter, Request, Response
 
-from coordinator.answers_recovery import LossesAnswer, RecoveryAnswer, RecoveryBody
+from coordinator.answers_recovery import LossesAnswer, RecoveryAnswer, RecoveryBody, TokenAnswer, TokenBody
 from coordinator.core.errors import ErrorCode
 from coordinator.http.context import Ctx
 from coordinator.http.openapi import describe
 from coordinator.http.wire import SMALL_BODY_BYTES, answer, read_body, rfc3339
 from coordinator.shell.recovery import Rebuild, RecoveryStatus, require_known
+from coordinator.submission import parse_digest
+from coordinator.tokens import Scope
 
-router = APIRouter(prefix="/admin/recovery", tags=["recovery"])
+router = APIRouter(prefix="/admin", tags=["recovery"])
 
 _EXAMPLE = RecoveryAnswer(
     status="done",
@@ -28,7 +30,7 @@ _EXAMPLE = RecoveryAnswer(
 
 
 @router.post(
-    "",
+    "/recovery",
     **describe(
         "Rebuild the state",
         body=RecoveryBody,
@@ -52,13 +54,43 @@ async def recover(request: Request, ctx: Ctx) -> Response:
 
 
 @router.get(
-    "/status",
+    "/recovery/status",
     **describe("How far a rebuild is", answers={200: RecoveryAnswer}, example=_EXAMPLE),
 )
 async def recovery_status(request: Request, ctx: Ctx) -> Response:
     """`idle` before the first rebuild, `in_progress` while one goes on, then `done` or `failed`."""
     ctx.require_admin_reader(request)
     return answer(_view(ctx.service.parts.recovery.rebuild))
+
+
+@router.post(
+    "/agent/{agent_id}/token",
+    **describe(
+        "Give an agent a new token",
+        body=TokenBody,
+        body_required=False,
+        body_example=TokenBody(),
+        answers={200: TokenAnswer},
+        example=TokenAnswer(agent_id="agent-1", token="shown this once"),
+        errors=(
+            ErrorCode.INVALID,
+            ErrorCode.UNAUTHORIZED,
+            ErrorCode.FORBIDDEN,
+            ErrorCode.UNKNOWN_AGENT,
+            ErrorCode.READ_ONLY,
+        ),
+        secured=True,
+    ),
+)
+async def issue_token(request: Request, ctx: Ctx, agent_id: str) -> Response:
+    """For an agent that lost its own, or whose token a rebuild could not find; the old one is void. Needs a token of
+    scope `admin`.
+    """
+    by = ctx.auth.operator(request, Scope.ADMIN)
+    body = await read_body(request, TokenBody, limit_bytes=SMALL_BODY_BYTES, optional=True)
+    key = None if body.agent_key is None else parse_digest(body.agent_key, field="agent_key")
+    token = await ctx.service.issue_token(agent_id, key, by)
+    return answer(TokenAnswer(agent_id=agent_id, token=token))
 
 
 def _view(rebuild: Rebuild) -> RecoveryAnswer:

@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.client.errors import Conflict
 from coordinator.client.sync import Client
-from coordinator.store.log import DAMAGED_FOLDER, LOG_FILE
+from coordinator.store.log import DAMAGED_FOLDER, HEAD_FILE, LOG_FILE
 from tests.coordinator.conftest import OPERATOR_TOKEN, Actor, RunningSystem
 from workers.statement import agent_key
 
@@ -151,6 +151,32 @@ def test_a_log_that_is_gone_is_rebuilt_too(history: tuple[Path, Actor]) -> None:
         assert (status["status"], status["source"], status["confirmed_operations"]) == ("done", "chain", 4)
         assert status["losses"]["agents_without_token"] == [], "a snapshot still knew it"
         assert get(system, "/v1/agents/alice")["balance_lamports"] == 500_001_007
+        assert get(system, "/admin/integrity-check")["status"] == "ok"
+
+
+def test_names_that_nobody_knows_any_more_are_given_anew(history: tuple[Path, Actor]) -> None:
+    """Log, mark and snapshots are gone, and a rebuild was interrupted: the chain alone is left."""
+    folder, actor = history
+    (folder / LOG_FILE).unlink()
+    (folder / HEAD_FILE).unlink()
+    for path in (folder / "snapshots").iterdir():
+        path.unlink()
+    (folder / "rebuilding").write_text("no-such-label")
+    with running(folder) as system:
+        assert "interrupted" in get(system, "/admin/integrity-check")["log"]["detail"]
+        status = rebuild(system)
+        assert (status["status"], status["losses"]["agents_without_token"]) == ("done", ["alice"])
+        assert not (folder / "rebuilding").exists()
+        agent = get(system, "/v1/agents/alice")
+        assert agent["balance_lamports"] == 500_001_007
+        issue = f"{system.url}/admin/agent/alice/token"
+        assert httpx.post(issue).status_code == 401
+        refused = httpx.post(issue, headers=TOKEN, json={"agent_key": "01" * 32})
+        assert refused.json()["error"]["detail"]["field"] == "agent_key", "the chain knows it"
+        actor.token = httpx.post(issue, headers=TOKEN).json()["token"]
+        actor.url = system.url
+        confirm(actor, "anew")
+        assert get(system, "/admin/audit?limit=1")[0]["action"] == "issue_token"
         assert get(system, "/admin/integrity-check")["status"] == "ok"
 
 

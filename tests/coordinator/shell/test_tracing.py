@@ -1,8 +1,6 @@
 """Traces, as a real little OTLP collector receives them over HTTP: the collector is the test's, the exporter real."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,60 +13,13 @@ from tests.coordinator.core.world import World
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra `tracing` is not installed")
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-
-
-class Collector(ThreadingHTTPServer):
-    """Takes OTLP over HTTP and keeps the spans."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.spans: list[Any] = []
-        self.services: set[str] = set()
-        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}/v1/traces"
-
-    def take(self, body: bytes) -> None:
-        request = ExportTraceServiceRequest.FromString(body)
-        for resource in request.resource_spans:
-            self.services |= {
-                one.value.string_value for one in resource.resource.attributes if one.key == "service.name"
-            }
-            for scope in resource.scope_spans:
-                self.spans += scope.spans
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding") == "gzip":
-            import gzip
-
-            body = gzip.decompress(body)
-        self.server.take(body)
-        answer = ExportTraceServiceResponse().SerializeToString()
-        self.send_response(200)
-        self.send_header("content-type", "application/x-protobuf")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing on the console."""
+from tests.coordinator.otlp import Collector, attributes, collecting
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    with collecting() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def opened(world: World, endpoint: str, ratio: str = "1") -> Tracing:
@@ -86,10 +37,6 @@ def opened(world: World, endpoint: str, ratio: str = "1") -> Tracing:
     made = open_tracing(settings, state=lambda: world.state, operations_of=operations_of)
     assert made is not None
     return made
-
-
-def attributes(span: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
 
 
 def test_a_confirmed_operation_is_one_trace_from_admission_to_confirmation(collector: Collector) -> None:

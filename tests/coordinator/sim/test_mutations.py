@@ -196,29 +196,29 @@ BREAKS: Mapping[str, tuple[tuple[Break, str], ...]] = {
         (_pays_victims_twice, "invariant stake_conservation"),
     ),
     "depth_and_branches": (
-        (_without_rule(Denial.DEPTH_LIMIT), "beyond the limits of depth or branches"),
-        (_without_rule(Denial.BRANCH_LIMIT), "beyond the limits of depth or branches"),
+        (_without_rule(Denial.DEPTH_LIMIT), "invariant depth_and_branches"),
+        (_without_rule(Denial.BRANCH_LIMIT), "invariant depth_and_branches"),
         (_forgets_branches, "invariant depth_and_branches"),
     ),
     "acyclic": (
-        (_takes_unknown_parents, "is neither live nor confirmed"),
+        (_takes_unknown_parents, "is neither live nor confirmed|invariant acyclic"),
         (_ranks_children_first, "invariant acyclic"),
     ),
     "leaves_first": (
-        (_leaves_descendants_behind, "a descendant outlived it"),
-        (_ancestors_first, "a descendant outlived it"),
+        (_leaves_descendants_behind, "a descendant outlived it|invariant leaves_first"),
+        (_ancestors_first, "a descendant outlived it|invariant leaves_first"),
     ),
     "claim_window": (
         (_without_rule(Denial.CLAIM_WINDOW), "while the claim of"),
         (_looks_at_claims_in_vain, "while the claim of"),
     ),
     "no_double_spend": (
-        (_takes_spent_nullifiers, "uses a nullifier that is used"),
-        (_lets_rivals_live, "its task is confirmed"),
+        (_takes_spent_nullifiers, "invariant no_double_spend"),
+        (_lets_rivals_live, "invariant no_double_spend"),
     ),
     "no_zombie": (
-        (_ends_what_is_on_its_way, "SUBMITTING → ROLLED_BACK"),
-        (_forgets_what_waits, "waits for its end in|have not ended within"),
+        (_ends_what_is_on_its_way, "SUBMITTING → ROLLED_BACK|invariant no_zombie"),
+        (_forgets_what_waits, "invariant no_zombie|have not ended within"),
     ),
     "finality": ((_confirms_what_is_only_included, "is not final on chain"),),
     "innocence": ((_blames_everybody, "and did nothing"),),

@@ -1,13 +1,12 @@
-"""docs/MONITORING.md: its tables are made from the code, and its commands work."""
+"""docs/MONITORING.md: its tables are made from the code."""
 
 import re
 import runpy
-import subprocess
 
 from coordinator.health import WORST_ROLLBACK_RATE
 from coordinator.thresholds import THRESHOLDS
 from tests.conftest import REPOSITORY
-from tests.deploy.monitoring.conftest import MONITORING, tool
+from tests.deploy.monitoring.conftest import MONITORING
 
 PAGE = REPOSITORY / "docs" / "MONITORING.md"
 
@@ -31,11 +30,3 @@ def test_its_thresholds_are_the_tables() -> None:
     ]
     assert sorted(told) == sorted(THRESHOLDS.values())
     assert f"to 0 at {WORST_ROLLBACK_RATE:.0%}".replace("%", " %") in page
-
-
-def test_its_prometheus_commands_work() -> None:
-    tool("promtool")
-    commands = re.findall(r"^promtool .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(commands) == 2
-    for command in commands:
-        subprocess.run(command.split(), cwd=REPOSITORY, check=True, capture_output=True, timeout=60)

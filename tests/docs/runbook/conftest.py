@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.coordinator.conftest import _one_ray  # noqa: F401  # a fixture: its name here is what makes it work
 from tests.docs.runbook.blocks import Block, blocks_of
 from tests.docs.runbook.desk import Desk, loaded, missing_tools, open_desk
+
+if TYPE_CHECKING:
+    from tests.coordinator.otlp import Collector
 
 Blocks = dict[str, Block]
 
@@ -23,8 +27,23 @@ def blocks(shared_dir: Path) -> Blocks:
 
 
 @pytest.fixture(scope="package")
-def desk(blocks: Blocks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with open_desk(tmp_path_factory.mktemp("desk")) as opened, loaded(opened):
+def collector() -> Iterator["Collector | None"]:
+    """Where the system's traces go; None where the extra `tracing` is not installed."""
+    try:
+        from tests.coordinator.otlp import collecting
+    except ImportError:
+        yield None
+        return
+    with collecting() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def desk(
+    blocks: Blocks, tmp_path_factory: pytest.TempPathFactory, collector: "Collector | None"
+) -> Iterator[Desk]:
+    environment = {} if collector is None else {"AGENC_TRACING_ENDPOINT": collector.endpoint}
+    with open_desk(tmp_path_factory.mktemp("desk"), **environment) as opened, loaded(opened):
         yield opened
 
 

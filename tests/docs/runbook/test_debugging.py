@@ -4,17 +4,23 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
+from typing import TYPE_CHECKING
 
 import pytest
 
 from coordinator.core.states import OperationState
+from coordinator.shell.tracing import trace_id_of
 from tests.coordinator.conftest import unique
 from tests.docs.runbook.conftest import Blocks
 from tests.docs.runbook.desk import Desk
 from tests.docs.runbook.trouble import guilty_parent
+
+if TYPE_CHECKING:
+    from tests.coordinator.otlp import Collector
 
 pytestmark = [pytest.mark.xdist_group("desk"), pytest.mark.timeout(300)]
 
@@ -29,6 +35,17 @@ class TestDebugging:
         assert detail["operation"]["operation_id"] == name
         assert detail["decision"]["rule"]
         assert timeline["timeline"][0]["state"] == "SUBMITTED"
+
+    def test_an_operations_trace(self, speculating: Desk, collector: "Collector | None") -> None:
+        if collector is None:
+            pytest.skip("the extra `tracing` is not installed")
+        name = speculating.submit(speculating.new_actor())
+        assert speculating.wait(name) == OperationState.CONFIRMED
+        wanted = trace_id_of(name).to_bytes(16, "big")
+        speculating.until(
+            "the trace arrived", lambda: _span_names(collector, wanted) >= {"operation", "confirm"}
+        )
+        assert {"queue", "prove", "submit"} <= _span_names(collector, wanted)
 
     def test_slow_confirmations(self, speculating: Desk, blocks: Blocks) -> None:
         speculating.wait(speculating.submit(speculating.new_actor()))
@@ -65,6 +82,10 @@ class TestDebugging:
         assert {"operation_admitted", "rollback"} <= set(events)
         assert re.search(r'"event":"rollback"[^\n]*' + parent, ran.output)
         assert re.search(rf'"event":"rollback"[^\n]*{child}[^\n]*"reason":"parent_rolled_back"', ran.output)
+
+
+def _span_names(collector: "Collector", trace_id: bytes) -> set[str]:
+    return {span.name for span in list(collector.spans) if span.trace_id == trace_id}
 
 
 class TestCommonIssues:
@@ -120,6 +141,9 @@ def _open_operations(desk: Desk, agent_id: str) -> int:
 @pytest.mark.long
 def test_a_profile_that_pprof_shows(desk: Desk, blocks: Blocks) -> None:
     """It takes 30 seconds, and the block ends in pprof's own web page, which serves until it is stopped."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("localhost", 8080)) == 0:
+            pytest.skip("another program has port 8080, which the block's pprof is to serve on")
     aside = Desk(desk.system, desk.clock, desk.folder / "profiling", desk.workers_port)
     shutil.copytree(desk.folder / "bin", aside.folder / "bin")
     shutil.copy(desk.folder / ".curlrc", aside.folder)

@@ -12,16 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator.cli import shapes
+from kernels import buffers
 from kernels.backend import Backend, select
 from kernels.field import U32, P, from_monty, to_monty
 from kernels.poseidon2 import trace_row
 from tests.workers.fib_air import FibAir, fib_trace
 from workers.airs.blinding import splitmix64
+from workers.airs.operation_trace import LOG_BLOWUP
 from workers.airs.poseidon2 import COLUMNS, Poseidon2Air
 from workers.stark.air import Air, Builder, symbolic_program
 from workers.stark.errors import VerificationError
 from workers.stark.fri_prover import final_polynomial
-from workers.stark.parameters import STANDARD, TESTING, Parameters
+from workers.stark.parameters import BY_NAME, STANDARD, TESTING, Parameters
 from workers.stark.proof import decode
 from workers.stark.prover import PHASES, prove
 from workers.stark.verifier import verify
@@ -65,6 +68,23 @@ def test_the_fibonacci_proof_is_plonky3s_byte_for_byte(backend: Backend, vectors
     assert list(public_values) == known["public_values"]
     outcome = prove(FibAir(), trace, public_values, STANDARD, backend)
     assert outcome.proof == (vectors_dir / "fib_h6.proof").read_bytes()
+
+
+@pytest.mark.parametrize("log_rows", [4, 7])
+def test_a_trace_given_up_to_its_extension_is_proved_the_same_and_lost(
+    backend: Backend, log_rows: int
+) -> None:
+    kept, public_values = fib_case(log_rows)
+    expected = prove(FibAir(), kept, public_values, TESTING, backend).proof
+    assert (kept == fib_case(log_rows)[0]).all(), "without memory the trace stays"
+    trace, memory = buffers.extensible(*kept.shape, TESTING.log_blowup)
+    trace[:] = kept
+    assert prove(FibAir(), trace, public_values, TESTING, backend, memory=memory).proof == expected
+    assert (trace != kept).any()
+
+
+def test_every_parameter_set_has_the_blowup_that_traces_leave_room_for() -> None:
+    assert {parameters.log_blowup for parameters in BY_NAME.values()} == {LOG_BLOWUP} == {shapes.LOG_BLOWUP}
 
 
 @dataclass(frozen=True, eq=False)

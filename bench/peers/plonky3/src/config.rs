@@ -46,6 +46,13 @@ pub fn config(parameters: &str) -> Option<Config> {
             query_proof_of_work_bits: 1,
             ..FriParameters::new_benchmark_high_arity(challenge_mmcs)
         },
+        // No set of the product grinds between foldings; this one shows that both sides do it alike.
+        "testing-commit-grinding" => FriParameters {
+            num_queries: 2,
+            query_proof_of_work_bits: 1,
+            commit_proof_of_work_bits: 5,
+            ..FriParameters::new_benchmark_high_arity(challenge_mmcs)
+        },
         _ => return None,
     };
     let pcs = Pcs::new(Dft::default(), mmcs, fri);
