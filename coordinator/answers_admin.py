@@ -333,8 +333,33 @@ class RolledBack(_Answer, frozen=True):
     replaced_by: str | None
 
 
+class WorkerCost(_Answer, frozen=True):
+    """What a worker's proofs cost: `fixed_ms + unit_ms * rows * log2(rows)` of the trace.
+
+    `samples`: proofs that it was learned from. `error`: mean relative error of the predictions; `p95`: the 95th
+    percentile of measured over predicted time. `max_rows`: the tallest trace it is given since it ran out of memory.
+    """
+
+    fixed_ms: float
+    unit_ms: float
+    samples: int
+    error: float
+    p95: float
+    max_rows: int | None = None
+
+
+class HedgingAnswer(_Answer, frozen=True):
+    """Batches that were started a second time since the coordinator began, on how many of them the second was first,
+    and the workers' seconds that were for nothing.
+    """
+
+    started: int
+    won: int
+    wasted_seconds: float
+
+
 class WorkerAnswer(_Answer, frozen=True):
-    """One proof worker."""
+    """One proof worker. `expected_ms`: how long the proof of its batch is expected to take in all."""
 
     worker_id: str
     state: str
@@ -348,6 +373,8 @@ class WorkerAnswer(_Answer, frozen=True):
     permutations: int
     memory_bytes: int | None
     last_error: str | None
+    expected_ms: float | None = None
+    cost: WorkerCost | None = None
 
 
 class WorkersAnswer(_Answer, frozen=True):
@@ -359,6 +386,7 @@ class WorkersAnswer(_Answer, frozen=True):
     limited_by: str | None
     workers: tuple[WorkerAnswer, ...]
     refused_hosts: tuple[str, ...] = ()
+    hedging: HedgingAnswer = HedgingAnswer(started=0, won=0, wasted_seconds=0.0)
 
 
 class SpeculationStatus(_Answer, frozen=True):

@@ -55,6 +55,39 @@ class PlanAnswer(_Answer, frozen=True):
     max_batch_rows: int
 
 
+class ScalingLoad(_Answer, frozen=True):
+    """What the autoscaler looks at: rows of operations that wait or are being proved, those that come a second, a whole
+    batch's rows, the 95th percentile of its proof's time, and how many workers deadlines need.
+    """
+
+    rows: int
+    rows_per_second: float
+    batch_rows: int
+    batch_p95_ms: float
+    deadline_workers: int
+
+
+class ScalingAnswer(_Answer, frozen=True):
+    """What the autoscaler would do this instant: from `current` workers to `target`, and why; `wanted` are as many as
+    the load asks for, within the limits. `mode` says whether it does so; `machines` whom it asks for hosts.
+    """
+
+    mode: str
+    machines: str
+    current: int
+    wanted: int
+    target: int
+    reason: str
+    detail: str
+    min_workers: int
+    max_workers: int
+    drain_window_ms: int
+    load: ScalingLoad
+    held_until: str | None
+    failures: int
+    last_error: str | None
+
+
 class SimulatedOperation(_Body, frozen=True):
     """One operation of the workload: what it builds on, and how long its agent takes to execute it."""
 

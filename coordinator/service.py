@@ -29,7 +29,7 @@ from coordinator.core.states import Denial, OperationState
 from coordinator.core.stuck import StakeRecovery
 from coordinator.pipeline import AdmissionTimes
 from coordinator.settings import Scalar, Settings
-from coordinator.shell import assembly, bundling, integrity, receipts, statements
+from coordinator.shell import assembly, bundling, hashing, integrity, receipts, statements
 from coordinator.shell.assembly import Parts
 from coordinator.shell.bundling import Bundling
 from coordinator.shell.machine import Machine
@@ -39,6 +39,8 @@ from coordinator.store.witnesses import Witness
 from coordinator.submission import NewOperation, SubmitResult
 from workers.batch_proof import Wire
 from workers.statement import Commitments
+
+WORKER_THREADS = "speculation.proof.worker_threads"
 
 _RECHECK_S = 0.25
 """How often a waiting reader's decision is made anew while nothing it waits for has moved."""
@@ -68,6 +70,7 @@ class Service:
         self._parts = parts
         self._clock_ms = clock_ms
         self._agents_by_token: dict[bytes, str] = {}
+        self._hasher = hashing.GroupHasher(parts.domain)
         self.admissions = AdmissionTimes()
         self.profiler = Profiler(workers=parts.pool, clock_ms=clock_ms)
         self._tracing = open_tracing(
@@ -266,10 +269,9 @@ class Service:
     async def _submissions(
         self, prepared: Sequence[statements.Prepared], commitments: Commitments | None
     ) -> list[Submission]:
-        domain = self._parts.domain
-        if statements.is_small([item.operation for item in prepared]):
-            return statements.submissions_of(domain, prepared, commitments)
-        return await asyncio.to_thread(statements.submissions_of, domain, prepared, commitments)
+        if len(prepared) == 1 and len(prepared[0].operation.output) <= hashing.MAX_OUTPUT_BYTES:
+            return [await self._hasher.submission(prepared[0])]
+        return await asyncio.to_thread(statements.submissions_of, self._parts.domain, prepared, commitments)
 
     def _known(self, operation_id: str, digest: bytes) -> CoreError | bool | None:
         """True for the same operation again, an error for an id with other content, None for a new one."""
@@ -351,7 +353,9 @@ class Service:
         self.settings.set_overrides(self.engine.state.overrides)
         self.engine.config = assembly.core_config(self.settings)
         await self._commit()
-        await self._parts.pool.resize(self.settings.integer("speculation.proof.worker_threads"))
+        if WORKER_THREADS in changes:  # other changes leave the autoscaler's number alone
+            self._parts.scaling.hold()
+            await self._parts.pool.resize(self.settings.integer(WORKER_THREADS))
         self._parts.proving.wake()
         return {"before": before, "after": {key: self._scalar(key) for key in changes}}
 

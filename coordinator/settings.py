@@ -318,13 +318,20 @@ def _find(name: str, layers: Sequence[Layer]) -> tuple[Value, Provenance] | None
     return None
 
 
+#: Keys of which the first may not exceed the second.
+_ORDERED = (
+    ("speculation.stake.min_stake", "speculation.stake.max_stake"),
+    ("scaling.min_workers", "scaling.max_workers"),
+)
+
+
 def _broken_rules(layers: Sequence[Layer]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Rules between keys: the keys of each broken one, and the message."""
-    low, high = "speculation.stake.min_stake", "speculation.stake.max_stake"
-    minimum, maximum = (
-        found[0] if (found := _find(name, layers)) else KEYS[name].default for name in (low, high)
-    )
-    assert isinstance(minimum, int)
-    assert isinstance(maximum, int)
-    if minimum > maximum:
-        yield (low, high), f"{low}: {minimum} exceeds {high} {maximum}; expected {low} ≤ {high}"
+    for low, high in _ORDERED:
+        minimum, maximum = (
+            found[0] if (found := _find(name, layers)) else KEYS[name].default for name in (low, high)
+        )
+        assert isinstance(minimum, int)
+        assert isinstance(maximum, int)
+        if minimum > maximum:
+            yield (low, high), f"{low}: {minimum} exceeds {high} {maximum}; expected {low} ≤ {high}"

@@ -423,6 +423,93 @@ _ADMISSION = (
     Key("tasks.require_registration", Kind.BOOL, False, "Whether an operation needs a registered task."),
 )
 
+_SCALING = (
+    Key(
+        "scaling.mode",
+        Kind.CHOICE,
+        "off",
+        "Whether the number of proof workers follows the load: on; dry_run only logs what it would do; off decides "
+        "too, for GET /admin/scaling alone.",
+        choices=("off", "dry_run", "on"),
+    ),
+    Key(
+        "scaling.machines",
+        Kind.CHOICE,
+        "fixed",
+        "Who is asked for machines: fixed, nobody (workers in the slots there are); ray, its autoscaler "
+        "(request_resources); kubernetes, the scale of scaling.deployment.",
+        choices=("fixed", "ray", "kubernetes"),
+        restart_only=True,
+    ),
+    Key(
+        "scaling.deployment",
+        Kind.TEXT,
+        "proof-workers",
+        "The Kubernetes deployment whose pods hold the proof workers, in the coordinator's namespace.",
+        restart_only=True,
+    ),
+    Key("scaling.min_workers", Kind.INT, 1, "Never fewer.", low=1, high=32),
+    Key("scaling.max_workers", Kind.INT, 32, "Never more, deadlines or not.", low=1, high=32),
+    Key(
+        "scaling.drain_window_ms",
+        Kind.INT,
+        10_000,
+        "Time within which what waits should be proved.",
+        unit="ms",
+        low=1_000,
+        high=3_600_000,
+    ),
+    Key(
+        "scaling.interval_ms",
+        Kind.INT,
+        5_000,
+        "How often the load is looked at.",
+        unit="ms",
+        low=100,
+        high=600_000,
+    ),
+    Key(
+        "scaling.up_confirmations",
+        Kind.INT,
+        2,
+        "Looks in a row that want more before there are.",
+        low=1,
+        high=100,
+    ),
+    Key(
+        "scaling.down_confirmations",
+        Kind.INT,
+        6,
+        "Looks in a row that want fewer before there is one fewer.",
+        low=1,
+        high=1_000,
+    ),
+    Key(
+        "scaling.up_cooldown_ms",
+        Kind.INT,
+        10_000,
+        "Time after a step before one up; deadlines do not wait for it.",
+        unit="ms",
+        high=_DAY_MS,
+    ),
+    Key(
+        "scaling.down_cooldown_ms",
+        Kind.INT,
+        60_000,
+        "Time after a step before one down; longer while steps down were taken back.",
+        unit="ms",
+        high=_DAY_MS,
+    ),
+    Key(
+        "scaling.hold_ms",
+        Kind.INT,
+        600_000,
+        "How long a number that somebody set by hand is left alone.",
+        unit="ms",
+        high=_DAY_MS,
+    ),
+)
+
 _PROVER = (
     Key(
         "proof.parameters",
@@ -611,6 +698,7 @@ KEYS: Mapping[str, Key] = {
         _STORE,
         _CHAIN,
         _ADMISSION,
+        _SCALING,
         _PROVER,
         _SERVER,
     )

@@ -152,6 +152,8 @@ class StartErrorCode(StrEnum):
 
     PORT_TAKEN = "port_taken"
     ADDRESS_UNUSABLE = "address_unusable"
+    SCALING_UNAVAILABLE = "scaling_unavailable"
+    """Whoever is to be asked for machines cannot be: see `scaling.machines`."""
 
 
 class StartError(WorkerError):

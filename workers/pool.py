@@ -151,6 +151,11 @@ class ProofPool:
         if self._owns_runtime:
             await self._runtime.stop()
 
+    @property
+    def runtime(self) -> RayRuntime:
+        """The Ray that the workers run on."""
+        return self._runtime
+
     def workers(self) -> list[WorkerInfo]:
         """Every worker there is or is to be, by number."""
         now_s = self._clock()
@@ -166,6 +171,11 @@ class ProofPool:
             limited_by=limited_by,
             refused_hosts=self._refused,
         )
+
+    def most_workers(self) -> int:
+        """As many as slots and memory allow now, however many are desired; one at least."""
+        memory_workers = self._memory_workers if self._runtime.embedded else self._slots
+        return max(1, min(self._slots, memory_workers))
 
     async def resize(self, desired: int) -> PoolScale:
         """Change the desired number; any number is accepted. Growing starts workers; shrinking lets idle ones

@@ -18,6 +18,7 @@ from coordinator.cli import (
     prove,
     replay_batch,
     run,
+    scaling,
     simulate,
     statement,
     token,
@@ -49,6 +50,7 @@ app.command("simulate")(simulate.simulate)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("top")(top.top)
+app.command("scaling")(scaling.scaling)
 app.add_typer(ops.app, name="ops")
 app.add_typer(agents.app, name="agents")
 app.add_typer(bench.app, name="bench")

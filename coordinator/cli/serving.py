@@ -50,6 +50,8 @@ async def serve(
             await server.listening.wait()
             with _announced(settings, listener, workers_port=service.parts.node.port):
                 await _until(stopping, serving)
+            # Whoever waits for a profile is answered before connections are cut.
+            await service.profiler.stop()
             server.should_exit = True
             await serving
         finally:

@@ -11,8 +11,8 @@ from coordinator.cli.errors import REFUSED, CliError
 
 if TYPE_CHECKING:
     from coordinator.sim.faults import Faults
+    from coordinator.sim.plan import Outcome
     from coordinator.sim.soak import Report
-    from coordinator.sim.world import Outcome
 
 MAX_OPERATIONS = 1_000_000
 _MAX_STEP = 20 * MAX_OPERATIONS
@@ -114,8 +114,8 @@ def _simulate(
     history: Path | None,
     shrink_it: bool,
 ) -> None:
+    from coordinator.sim.plan import Plan
     from coordinator.sim.run import run
-    from coordinator.sim.world import Plan
 
     plan = Plan(seed=seed, operations=operations, faults=faults, steps=steps)
     if history is None:

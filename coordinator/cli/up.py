@@ -46,6 +46,10 @@ def up(
         str | None,
         typer.Option(help="A Ray cluster for the proof workers: HOST:PORT, or auto; else one of its own."),
     ] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(help="The autoscaler: on, dry_run (says what it would do), or off.", metavar="MODE"),
+    ] = None,
     faults: Annotated[Path | None, typer.Option(hidden=True, help="Faults on demand, a JSON file.")] = None,
     parent_pid: Annotated[int | None, typer.Option(hidden=True, help="Stop when it is gone.")] = None,
 ) -> None:
@@ -67,6 +71,7 @@ def up(
             "AGENC_ADMIN_ALLOW_PLAIN_HTTP": "true" if allow_plain_http else None,
             "AGENC_DATA_DIR": data_dir,
             "AGENC_RAY_ADDRESS": ray_address,
+            "AGENC_SCALING_MODE": scaling,
         },
     )
     plan, tasks = _read_faults(faults)

@@ -40,6 +40,7 @@ from coordinator.answers_admin import (
     WorkersAnswer,
 )
 from coordinator.answers_console import ConsoleAnswer
+from coordinator.answers_planner import ScalingAnswer
 from coordinator.client.errors import ApiError, Unreachable, api_error
 from coordinator.core.states import OperationState
 from coordinator.submission import OperationBody
@@ -263,6 +264,11 @@ def console() -> Call[ConsoleAnswer]:
 def workers() -> Call[WorkersAnswer]:
     """The proof workers."""
     return Call(method="GET", path="/admin/workers", answer=WorkersAnswer)
+
+
+def scaling() -> Call[ScalingAnswer]:
+    """The autoscaler's decision now."""
+    return Call(method="GET", path="/admin/scaling", answer=ScalingAnswer)
 
 
 def timeout_stale(older_than_seconds: int) -> Call[StaleAnswer]:

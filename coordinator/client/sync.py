@@ -34,6 +34,7 @@ from coordinator.answers_admin import (
     WorkersAnswer,
 )
 from coordinator.answers_console import ConsoleAnswer
+from coordinator.answers_planner import ScalingAnswer
 from coordinator.client import calls
 from coordinator.client.calls import MAX_WAIT_S, Call
 from coordinator.client.errors import Unreachable, WaitTimeout
@@ -248,6 +249,10 @@ class Client:
     def workers(self) -> WorkersAnswer:
         """The proof workers."""
         return self._run(calls.workers())
+
+    def scaling(self) -> ScalingAnswer:
+        """What the autoscaler would do now, and why."""
+        return self._run(calls.scaling())
 
     def timeout_stale(self, older_than_seconds: int) -> StaleAnswer:
         """Roll back what was admitted longer ago and is not confirmed."""

@@ -17,13 +17,14 @@ from coordinator.logs import get_logger
 from coordinator.settings import Settings
 from coordinator.shell.housekeeping import Housekeeping, clean_after_restart
 from coordinator.shell.journal import Journal
-from coordinator.shell.machine import Machine
+from coordinator.shell.machine import FIXED, Machine
 from coordinator.shell.memory import Memory
 from coordinator.shell.narration import Narration
 from coordinator.shell.posting import Posting
 from coordinator.shell.proving import Proving
 from coordinator.shell.rebuilding import interrupted
 from coordinator.shell.recovery import Recovery, RecoveryStatus
+from coordinator.shell.scaling import Scaling, scaling_settings
 from coordinator.shell.settling import Settling
 from coordinator.shell.upkeep import Upkeep, UpkeepSettings
 from coordinator.store.errors import LogCorrupted
@@ -64,6 +65,7 @@ class Parts:
     housekeeping: Housekeeping
     upkeep: Upkeep
     memory: Memory
+    scaling: Scaling
     settings: Settings
     clock_ms: Callable[[], int]
     loop_failures: dict[str, int] = field(default_factory=dict)
@@ -120,6 +122,7 @@ class Parts:
             "housekeeping": self.housekeeping.run,
             "upkeep": self.upkeep.run,
             "memory": self.memory.run,
+            "scaling": self.scaling.run,
         }
         for name, run in loops.items():
             self._tasks.append(asyncio.create_task(self._supervise(name, run), name=name))
@@ -186,6 +189,7 @@ class Parts:
         await self.recovery.close()
         await self.stop_loops()
         await self.node.stop()
+        await self.scaling.close()
         await self.pool.stop()
         await asyncio.to_thread(self.log.close)
         await asyncio.to_thread(self.chain.close)
@@ -226,6 +230,12 @@ async def assemble(
             proving.wake()
 
     pool = machine.new_pool(settings, pool_changed)
+    try:
+        machines = machine.new_scale_requests(settings, pool)
+    except BaseException:
+        await asyncio.to_thread(log.close)
+        await asyncio.to_thread(chain.close)
+        raise
     node = machine.new_node(settings, pool)
     parameters = _parameters(settings)
     proving = Proving(
@@ -277,6 +287,15 @@ async def assemble(
             log=log,
             machine=machine,
             interval_ms=lambda: settings.integer("speculation.limits.gc_interval_ms"),
+            clock_ms=clock_ms,
+        ),
+        scaling=Scaling(
+            engine=engine,
+            journal=journal,
+            pool=pool,
+            machines=machines,
+            elastic=settings.text("scaling.machines") != FIXED,
+            settings=lambda: scaling_settings(settings),
             clock_ms=clock_ms,
         ),
         settings=settings,

@@ -23,13 +23,23 @@ from coordinator.store import snapshotter
 from coordinator.store.log import EventLog
 from coordinator.store.snapshot import SnapshotHeader
 from coordinator.tls import tls_of
+from workers.messages import StartError, StartErrorCode
 from workers.node import NodeServer
 from workers.pool import PoolConfig, ProofPool
 from workers.ray_runtime import LOCAL, RayRuntime, RaySettings
+from workers.scale_requests import (
+    KubernetesScale,
+    NobodyElse,
+    RayAutoscaler,
+    ScaleRequestError,
+    ScaleRequests,
+)
 
 #: Proof workers that one machine may be asked for (`proof.worker_threads`).
 _MAX_SLOTS = 32
 _TOKEN_BYTES = 32
+#: `scaling.machines`: there are no more than there are.
+FIXED = "fixed"
 
 
 #: A snapshot that takes longer than this is given up.
@@ -152,6 +162,23 @@ class Machine:
             namespace=None if address == LOCAL else settings.text("ray.namespace"),
         )
         return ProofPool(config, runtime=RayRuntime(ray), on_change=on_change)
+
+    def new_scale_requests(self, settings: Settings, pool: ProofPool) -> ScaleRequests:
+        """Whom the autoscaler asks for machines.
+
+        Raises:
+            StartError: Kubernetes is to be asked, and this is no pod that may.
+        """
+        match settings.text("scaling.machines"):
+            case "ray":
+                return RayAutoscaler(pool.runtime)
+            case "kubernetes":
+                try:
+                    return KubernetesScale(settings.text("scaling.deployment"))
+                except ScaleRequestError as error:
+                    raise StartError(StartErrorCode.SCALING_UNAVAILABLE, str(error)) from None
+            case _:
+                return NobodyElse()
 
     def new_node(self, settings: Settings, pool: ProofPool) -> NodeServer:
         """The workers' own endpoint, not started."""

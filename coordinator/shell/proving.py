@@ -38,6 +38,8 @@ from workers.statement import OperationWitness
 #: How often held dependent work is looked at, and how often everything is when nothing happens.
 _HELD_S = 0.05
 _QUIET_S = 1.0
+#: Between two looks at the queue: a thousand admissions a second must not mean a thousand plans.
+_BETWEEN_S = 0.005
 #: How often it is looked whether a batch takes too long, while another worker idles.
 _LATE_S = 0.25
 #: A worker that a fault kills is let into its batch for this long.
@@ -110,6 +112,7 @@ class Proving:
                 self._cancel_lost()
                 await self._return_stranded()
                 await self._start_planned()
+                await asyncio.sleep(_BETWEEN_S)
                 await wait_or_pause(self._wake, self._pause_s())
         finally:
             await self._cancel()

@@ -94,7 +94,8 @@ class Recovery:
 
     def _waits_for_room(self) -> bool:
         parts = self._parts
-        damaged = isinstance(parts.log.fault, LogCorrupted)
+        # What a rebuild left half done looks sound, and is empty.
+        damaged = isinstance(parts.log.fault, LogCorrupted) or interrupted(parts.log.folder) is not None
         return parts.journal.read_only is not None and not damaged and not self._exclusive.locked()
 
     async def _try_reload(self) -> bool:

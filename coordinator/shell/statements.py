@@ -16,8 +16,6 @@ from coordinator.submission import NewOperation
 from workers.airs.operation_trace import rows_for
 from workers.statement import Commitments, OperationWitness, commit_outputs, compute_statements
 
-#: An output of this size is hashed on the loop: 700 permutations, 0.2 ms.
-_INLINE_BYTES = 16 * 1_024
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -40,11 +38,6 @@ def commitments_of(operations: Sequence[NewOperation]) -> Commitments:
     return commit_outputs(
         [operation.output for operation in operations], [operation.salt for operation in operations]
     )
-
-
-def is_small(operations: Sequence[NewOperation]) -> bool:
-    """Whether hashing all of it takes less time than handing it to a thread."""
-    return len(operations) == 1 and len(operations[0].output) <= _INLINE_BYTES
 
 
 def has_children_within(operations: Sequence[NewOperation]) -> bool:

@@ -122,6 +122,9 @@ def open_tracing(
     endpoint = settings.optional_text("tracing.endpoint")
     if endpoint is None:
         return None
+    if not endpoint.startswith(("http://", "https://")):
+        _log.error("tracing_unavailable", reason="the endpoint is no HTTP address", endpoint=endpoint)
+        return None
     try:
         provider = open_provider(endpoint)
     except ImportError:

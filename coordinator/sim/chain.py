@@ -6,9 +6,13 @@ from pathlib import Path
 
 from coordinator.chain.chain_store import Refusal
 from coordinator.chain.faults import FaultPlan, Reorg, Window, WindowKind
-from coordinator.chain.interface import BatchTransaction
+from coordinator.chain.interface import BatchTransaction, PublicStatement
 from coordinator.chain.local import LocalChain
+from coordinator.chain.verification import MOCK
 from coordinator.core.states import FailureCode, TransactionStatus
+from coordinator.submission import NewOperation
+from workers.mock import mock_proof
+from workers.statement import OperationWitness, batch_root, compute_statements
 
 
 @dataclass
@@ -84,3 +88,34 @@ class SimulatedChain(LocalChain):
         if refusal is None and guilty:
             return Refusal(FailureCode.INVALID_WITNESS, guilty, "the witness is not what the statement says")
         return refusal
+
+
+def transaction_of(operation: NewOperation, *, domain: bytes, valid_until_slot: int) -> BatchTransaction:
+    """What an agent posts to the chain by itself: its operation, which has no parents, with a valid proof."""
+    witness = OperationWitness(
+        task_id=operation.task_id.encode(),
+        agent_id=operation.agent_id.encode(),
+        output=operation.output,
+        salt=operation.salt,
+        secret=operation.secret,
+        parents=(),
+    )
+    (statement,) = compute_statements(domain, [witness])
+    public = PublicStatement(
+        task_id=operation.task_id,
+        agent_id=operation.agent_id,
+        parents=(),
+        constraint_hash=statement.constraint_hash,
+        output_commitment=statement.output_commitment,
+        nullifier=statement.nullifier,
+        agent_key=statement.agent_key,
+    )
+    name = f"by-{operation.operation_id}"
+    return BatchTransaction(
+        transaction=f"{name}:1",
+        batch_id=name,
+        valid_until_slot=valid_until_slot,
+        operations=(public,),
+        proof=mock_proof(batch_root([statement.statement]), 1),
+        parameters=MOCK,
+    )

@@ -28,7 +28,7 @@ class Owner(Protocol):
 #: The simulated process in whose context something runs; None for the world outside.
 OWNER: ContextVar[Owner | None] = ContextVar("OWNER", default=None)
 
-#: Nothing waits longer than this in one step, so that a deadlock shows as one.
+#: What is due within so short a time is due: sums of virtual times are rounded.
 _RESOLUTION_S = 1e-9
 
 

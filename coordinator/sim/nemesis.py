@@ -27,7 +27,7 @@ _MOST_STEPS = 400
 #: An operator tries again this often, after so many seconds.
 _REBUILDS, _REBUILD_S = 30, 5.0
 
-#: What operators flip, and to what; most flips are taken back after a while.
+#: What operators flip, and to what. A flip is taken back after a while, so that limits do not choke a run for good.
 FLIPS: Mapping[str, tuple[Scalar, ...]] = {
     "speculation.enabled": (False, None),
     "speculation.mode": ("conservative", "custom"),
@@ -58,6 +58,14 @@ FLIPS: Mapping[str, tuple[Scalar, ...]] = {
     "claim_buffer_ms": (0, 100_000),
     "tasks.require_registration": (True,),
 }
+
+_MAY_STAY = (
+    "speculation.rollback_policy",
+    "speculation.proof.batch_size",
+    "speculation.features.enable_optimistic_proofs",
+    "speculation.features.enable_stake_delegation",
+    "speculation.stake.slash_percentage",
+)
 
 Act = Callable[["World", Random], Coroutine[Any, Any, None]]
 
@@ -229,9 +237,9 @@ async def _flip(world: "World", chance: Random) -> None:
     value = chance.choice(FLIPS[key])
     world.injected(Fault.CONFIG_FLIP, key=key, value=value)
     await world.call(lambda service: service.set_config({key: value}, _BY))
-    if chance.random() < 0.9:
+    if key not in _MAY_STAY or chance.random() < 0.7:
         await asyncio.sleep(chance.uniform(0.5, 6.0))
-        await world.call(lambda service: service.set_config({key: world.initial.get(key)}, _BY))
+        await _insist(world, {key: world.initial.get(key)})
 
 
 async def _stop(world: "World", chance: Random) -> None:

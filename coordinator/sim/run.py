@@ -12,8 +12,9 @@ from coordinator.sim.ending import finish
 from coordinator.sim.loop import Deadlock, VirtualLoop
 from coordinator.sim.nemesis import meddle
 from coordinator.sim.oracle import Violation
+from coordinator.sim.plan import Outcome, Plan
 from coordinator.sim.workload import gap_s, take_step
-from coordinator.sim.world import LONGEST_DELAY_S, Outcome, Plan, World
+from coordinator.sim.world import LONGEST_DELAY_S, World
 
 #: A disk without the price of one, where the system has it: the files are real all the same.
 _MEMORY_FOLDER = Path("/dev/shm")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from coordinator.sim.plan import Outcome, Plan
 from coordinator.sim.run import run
-from coordinator.sim.world import Outcome, Plan
 
 T = TypeVar("T")
 

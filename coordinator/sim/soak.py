@@ -12,8 +12,8 @@ from multiprocessing import get_context
 
 from coordinator.sim.coverage import Coverage
 from coordinator.sim.faults import Faults
+from coordinator.sim.plan import Outcome, Plan
 from coordinator.sim.run import run
-from coordinator.sim.world import Outcome, Plan
 
 
 @dataclass

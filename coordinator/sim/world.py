@@ -13,33 +13,30 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, TextIO, TypeVar
 
-from coordinator.chain.interface import BatchTransaction, ChainUnavailable, PublicStatement
-from coordinator.chain.verification import MOCK
+from coordinator.chain.interface import ChainUnavailable
 from coordinator.core.commands import ProvedBatch
 from coordinator.core.errors import CoreError, ErrorCode
 from coordinator.core.events import BatchConfirmed, Event
 from coordinator.core.states import FailureCode
 from coordinator.service import Service, SpeculationDenied
-from coordinator.settings import Scalar, Settings
+from coordinator.settings import Settings
 from coordinator.sim.agents import Author, make_agents
-from coordinator.sim.chain import ChainFaults
+from coordinator.sim.chain import ChainFaults, transaction_of
 from coordinator.sim.coverage import Coverage, Topic
-from coordinator.sim.faults import Fault, Faults
+from coordinator.sim.faults import Fault
 from coordinator.sim.history import History
 from coordinator.sim.loop import VirtualLoop
 from coordinator.sim.oracle import Guilt, Oracle, Violation
+from coordinator.sim.plan import Plan, initial_settings
 from coordinator.sim.process import SimulatedProcess, Unreachable
 from coordinator.store.errors import StoreError
 from coordinator.store.proofs import ProofRecord
 from coordinator.submission import NewOperation, SubmitResult
 from workers.messages import BatchResult
-from workers.mock import mock_proof
-from workers.statement import OperationWitness, batch_root, compute_statements
 
 T = TypeVar("T")
 
@@ -53,31 +50,6 @@ _ENVIRONMENT = {
     "AGENC_SPECULATION_PROOF_GENERATOR": "mock",
     "AGENC_CHAIN_SLOT_MS": "400",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What makes a run. `steps`: only these steps are taken, None for as many as the operations need."""
-
-    seed: int
-    operations: int
-    faults: Faults
-    steps: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a run was. `violation` None: everything held."""
-
-    plan: Plan
-    violation: str | None
-    digest: str
-    operations: int
-    events: int
-    steps: int
-    virtual_s: float
-    coverage: Coverage
-    last: Sequence[str]
 
 
 class World:
@@ -307,33 +279,7 @@ class World:
         chain = self.process.machine.chain
         if chain is None or not self.process.up:
             return
-        witness = OperationWitness(
-            task_id=operation.task_id.encode(),
-            agent_id=operation.agent_id.encode(),
-            output=operation.output,
-            salt=operation.salt,
-            secret=operation.secret,
-            parents=(),
-        )
-        (statement,) = compute_statements(chain.domain, [witness])
-        public = PublicStatement(
-            task_id=operation.task_id,
-            agent_id=operation.agent_id,
-            parents=(),
-            constraint_hash=statement.constraint_hash,
-            output_commitment=statement.output_commitment,
-            nullifier=statement.nullifier,
-            agent_key=statement.agent_key,
-        )
-        name = f"by-{operation.operation_id}"
-        transaction = BatchTransaction(
-            transaction=f"{name}:1",
-            batch_id=name,
-            valid_until_slot=chain.slot() + 20,
-            operations=(public,),
-            proof=mock_proof(batch_root([statement.statement]), 1),
-            parameters=MOCK,
-        )
+        transaction = transaction_of(operation, domain=chain.domain, valid_until_slot=chain.slot() + 20)
         self.injected(Fault.DOUBLE_SPEND, operation_id=operation.operation_id)
         self.guilt.accuse_task(operation.task_id, FailureCode.DOUBLE_SPEND)
         with contextlib.suppress(ChainUnavailable):
@@ -403,29 +349,3 @@ class World:
                 await service.parts.journal.commit(proofs=[record])
 
         await self.call(take_in)
-
-
-def initial_settings(chance: Random, *, calm: bool) -> dict[str, Scalar]:
-    """What an operator sets at the beginning; a calm world has no short limits."""
-    settings: dict[str, Scalar] = {
-        "speculation.enabled": True,
-        "speculation.max_depth": 20 if calm else chance.choice((2, 4, 20)),
-        "speculation.max_parallel_branches": 16,
-        "speculation.features.enable_cross_agent_speculation": True,
-        "speculation.features.enable_optimistic_proofs": chance.random() < 0.7,
-        "speculation.features.enable_stake_delegation": chance.random() < 0.5,
-        "speculation.rollback_policy": chance.choice(("cascade", "selective", "checkpoint")),
-        "speculation.limits.max_state_snapshots": 1_000,
-        "speculation.proof.worker_threads": 4,
-        "speculation.proof.batch_size": chance.choice(("auto", "auto", 1, 4)),
-        "speculation.proof.timeout_ms": 3_000,
-        "speculation.stake.cooldown_period_ms": 5_000,
-        "circuit_breaker.min_finished": 20,
-        "circuit_breaker.window_ms": 10_000,
-        "circuit_breaker.pause_ms": 3_000,
-        "circuit_breaker.rollback_ratio": 0.6,
-        "circuit_breaker.error_ratio": 0.3,
-    }
-    if not calm:
-        settings["speculation.confirmation_timeout_ms"] = chance.choice((5_000, 10_000, 30_000))
-    return settings

@@ -55,6 +55,8 @@ def test_the_autoscaler_may_set_the_replicas_of_the_proof_workers_and_nothing_el
     (binding,) = of_kind(objects, "RoleBinding")
     pod = by_name(objects, "Deployment", "agenc")["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is True
+    environment = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    assert environment["AGENC_SCALING_MACHINES"] == "kubernetes"
     (subject,) = binding["subjects"]
     assert (subject["name"], subject["namespace"]) == (pod["serviceAccountName"], "agenc")
     assert binding["roleRef"]["name"] == role["metadata"]["name"]

@@ -47,7 +47,9 @@ def document(system: RunningSystem) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def operations(document: dict[str, Any]) -> list[Any]:
-    return [operation for operation in operations_of(document) if operation.path not in LEFT_OUT]
+    asked = [operation for operation in operations_of(document) if operation.path not in LEFT_OUT]
+    # Last: while the state is rebuilt every write answers 503.
+    return sorted(asked, key=lambda operation: operation.path == "/admin/recovery")
 
 
 def operations_of(document: dict[str, Any]) -> list[Any]:
@@ -75,9 +77,8 @@ def problems(operations: list[Any], *, examples: int) -> Iterator[str]:
 
         try:
             holds()
-        except (Exception, ExceptionGroup) as found:
-            causes = found.exceptions if isinstance(found, ExceptionGroup) else (found,)
-            yield f"{operation.label}: " + "\n".join(str(cause) for cause in causes)
+        except (Exception, BaseExceptionGroup) as found:
+            yield f"{operation.label}: {found}"
 
 
 def test_an_answer_that_is_not_documented_is_noticed(document: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ def test_an_answer_that_is_not_documented_is_noticed(document: dict[str, Any]) -
     silent = known | {"responses": {"200": known["responses"]["200"]}}
     (operation,) = operations_of(document | {"paths": {path: {"get": silent}}})
     (problem,) = problems([operation], examples=EXAMPLES)
-    assert "Undocumented HTTP status code" in problem
+    assert "Undocumented status code" in problem
 
 
 def test_the_document_is_true(operations: list[Any]) -> None:

@@ -79,7 +79,7 @@ async def recovery_status(request: Request, ctx: Ctx) -> Response:
             ErrorCode.UNKNOWN_AGENT,
             ErrorCode.READ_ONLY,
         ),
-        secured=True,
+        scope=Scope.ADMIN,
     ),
 )
 async def issue_token(request: Request, ctx: Ctx, agent_id: str) -> Response:

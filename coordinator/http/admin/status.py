@@ -8,11 +8,14 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from coordinator.answers_admin import (
+    HedgingAnswer,
     SpeculationStatus,
     StatusAnswer,
     WorkerAnswer,
+    WorkerCost,
     WorkersAnswer,
 )
+from coordinator.core.cost import padded_rows
 from coordinator.core.states import OperationState
 from coordinator.health import speculation_enabled
 from coordinator.http.context import Context, Ctx
@@ -37,6 +40,8 @@ _WORKER_EXAMPLE = WorkerAnswer(
     permutations=80_000,
     memory_bytes=400_000_000,
     last_error=None,
+    expected_ms=612.5,
+    cost=WorkerCost(fixed_ms=31.0, unit_ms=0.0011, samples=12, error=0.06, p95=1.2),
 )
 
 _STATUS_EXAMPLE = StatusAnswer(
@@ -96,14 +101,17 @@ async def get_workers(request: Request, ctx: Ctx) -> Response:
     """Desired by `speculation.proof.worker_threads`; `limited_by` says why fewer run."""
     ctx.require_admin_reader(request)
     pool = ctx.service.parts.pool
-    scale = pool.scale()
+    scale, hedges = pool.scale(), ctx.service.parts.proving.hedges
     workers = WorkersAnswer(
         desired=scale.desired,
         running=scale.running,
         target=scale.target,
         limited_by=scale.limited_by,
         refused_hosts=scale.refused_hosts,
-        workers=tuple(_worker_view(worker) for worker in pool.workers()),
+        hedging=HedgingAnswer(
+            started=hedges.started, won=hedges.won, wasted_seconds=round(hedges.wasted_s, 3)
+        ),
+        workers=tuple(_worker_view(ctx, worker) for worker in pool.workers()),
     )
     return answer(workers)
 
@@ -161,8 +169,24 @@ def _status_view(ctx: Context) -> StatusAnswer:
     )
 
 
-def _worker_view(worker: WorkerInfo) -> WorkerAnswer:
+def _worker_view(ctx: Context, worker: WorkerInfo) -> WorkerAnswer:
+    cost = ctx.state.totals.cost
+    batch = None if worker.batch_id is None else ctx.state.batches.get(worker.batch_id)
+    fit = cost.workers.get(worker.worker_id)
     return WorkerAnswer(
+        expected_ms=None
+        if batch is None
+        else round(cost.line(worker.worker_id).ms(padded_rows(batch.operation_rows)), 1),
+        cost=None
+        if fit is None
+        else WorkerCost(
+            fixed_ms=round(fit.line.fixed_ms, 3),
+            unit_ms=float(f"{fit.line.unit_ms:.4g}"),
+            samples=fit.samples,
+            error=round(fit.error, 4),
+            p95=round(fit.p95, 3),
+            max_rows=fit.max_rows,
+        ),
         worker_id=worker.worker_id,
         state=worker.state,
         backend=worker.backend,

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.cli.main import invoke
 
-COMMANDS = ("up", "run", "verify", "prove", "statement", "doctor", "bench")
+COMMANDS = ("up", "run", "verify", "prove", "statement", "doctor", "bench", "log", "backup", "restore")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,6 +209,34 @@ class TestPages:
         assert dict(url.params).keys() == {"limit", "cursor"}
 
 
+class TestAudit:
+    def test_every_write_of_an_operator_is_recorded(
+        self, http: httpx.Client, operator: Client, system: RunningSystem, actor: Actor
+    ) -> None:
+        """The routes and their examples are the document's: one that is added is asked for here."""
+        paths = system.app.openapi()["paths"]
+        writes = [path for path, methods in paths.items() if path.startswith("/admin") and "post" in methods]
+        assert len(writes) >= 9
+        for path in writes:
+            body = paths[path]["post"].get("requestBody", {}).get("content", {}).get("application/json", {})
+            latest = http.get("/admin/audit?limit=1").json()[0]["seq"]
+            response = post(http, path.format(agent_id=actor.agent_id), body.get("example"))
+            assert response.is_success, (path, response.text)
+            self._until_recorded(http, path, latest)
+
+    def _until_recorded(self, http: httpx.Client, path: str, before: int) -> None:
+        """A rebuild is recorded when it is done, and refuses writes until then."""
+        deadline_s = time.monotonic() + WAIT_S
+        while http.get("/admin/audit?limit=1").json()[0]["seq"] <= before:
+            assert time.monotonic() < deadline_s, f"{path}: not in the audit"
+            time.sleep(0.05)
+        (act,) = http.get("/admin/audit?limit=1").json()
+        assert act["by"] == "environment"
+        while http.get("/ready").status_code != 200:
+            assert time.monotonic() < deadline_s, f"{path}: not ready again"
+            time.sleep(0.05)
+
+
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What a command printed, without the lines that the server in this process logs meanwhile."""
     return [line for line in capsys.readouterr().out.splitlines() if "component=" not in line]

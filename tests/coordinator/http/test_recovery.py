@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from coordinator.chain.faults import NO_FAULTS, FaultPlan
 from coordinator.client.errors import Conflict
 from coordinator.client.sync import Client
 from coordinator.store.log import DAMAGED_FOLDER, HEAD_FILE, LOG_FILE
@@ -194,6 +195,16 @@ def test_damage_that_comes_while_it_serves_stops_the_writes(tmp_path: Path) -> N
                 headers={"authorization": f"Bearer {actor.token}"},
             )
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "read_only")
+            chain = system.service.parts.chain
+            chain._faults = FaultPlan.parse(["outage@t:0:1000000"])
+            status = rebuild(system)
+            assert (status["status"], status["source"]) == ("failed", "chain")
+            assert "outage" in status["detail"]
+            assert httpx.get(f"{system.url}/ready").status_code == 503, (
+                "and it stays so until somebody tries again"
+            )
+
+            chain._faults = NO_FAULTS
             status = rebuild(system)
             assert (status["status"], status["source"]) == ("done", "chain")
             assert status["losses"]["agents_without_token"] == [], "memory still knew it"

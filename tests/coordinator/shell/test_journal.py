@@ -13,6 +13,7 @@ from coordinator.core.events import StakeDeposited
 from coordinator.core.state import CoreState, replay
 from coordinator.shell.journal import Journal
 from coordinator.store.log import EventLog
+from coordinator.store.restart import restore
 
 KEY, TOKEN = bytes(32), bytes(32)
 
@@ -96,3 +97,27 @@ async def test_waiting_for_an_operation_ends_with_the_time(log: EventLog, engine
     journal = Journal(engine, log)
     assert not await journal.changed("nobody", timeout_s=0.01)
     assert journal._waiting == {}, "a wait that is over must leave nothing behind"
+
+
+async def test_a_stopped_journal_goes_on_from_what_is_on_the_disk(log: EventLog, engine: Engine) -> None:
+    journal = Journal(engine, log)
+    engine.deposit("a", 1, now_ms=1)
+    handed_over = asyncio.create_task(journal.commit())
+    await asyncio.sleep(0)
+    assert journal.pending
+    journal.stop("on purpose")
+    await journal.settled()
+    await handed_over  # it was with the log already: it is durable, and its caller is told so
+    engine.deposit("a", 10, now_ms=2)
+    with pytest.raises(CoreError) as refused:
+        await journal.commit()
+    assert refused.value.code is ErrorCode.READ_ONLY
+
+    restored = restore(log)
+    assert restored.corruption is None
+    engine.replace_state(restored.state)
+    journal.resume()
+    engine.deposit("a", 100, now_ms=3)
+    await journal.commit()
+    assert engine.state.agents["a"].balance_lamports == 101, "what was refused never was"
+    assert restore(log).state.dump() == engine.state.dump()

@@ -128,5 +128,10 @@ def test_a_collector_that_is_not_there_stops_nothing(monkeypatch: pytest.MonkeyP
     made.close()
 
 
+def test_an_endpoint_that_is_no_address_stops_nothing() -> None:
+    settings = Settings.load("test", None, {"AGENC_TRACING_ENDPOINT": "localhost:4318"})
+    assert open_tracing(settings, state=World, operations_of=lambda _: ()) is None
+
+
 def test_without_an_endpoint_there_are_no_traces() -> None:
     assert open_tracing(Settings.load("test", None, {}), state=World, operations_of=lambda _: ()) is None

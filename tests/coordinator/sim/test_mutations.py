@@ -26,8 +26,8 @@ from coordinator.core.invariants import CHECKS
 from coordinator.core.states import Denial, TransactionStatus
 from coordinator.shell.journal import Journal
 from coordinator.sim.faults import ALL
+from coordinator.sim.plan import Plan
 from coordinator.sim.run import run
-from coordinator.sim.world import Plan
 
 #: Runs in which a broken coordinator must be caught at the latest.
 MAX_SEEDS = 12

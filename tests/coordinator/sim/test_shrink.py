@@ -11,9 +11,9 @@ from coordinator.cli.simulate import command_of, steps_text
 from coordinator.core import fold, fold_ends
 from coordinator.core.events import OperationFailed
 from coordinator.sim.faults import ALL, Fault, Faults
+from coordinator.sim.plan import Plan
 from coordinator.sim.run import run
 from coordinator.sim.shrink import kind_of, shrink
-from coordinator.sim.world import Plan
 
 #: Only the first makes operations fail.
 SOME = Faults(

@@ -12,8 +12,8 @@ import pytest
 
 from coordinator.sim.coverage import Topic
 from coordinator.sim.faults import ALL, NONE, Fault, Faults
+from coordinator.sim.plan import Outcome, Plan
 from coordinator.sim.run import run
-from coordinator.sim.world import Outcome, Plan
 
 OPERATIONS = 350
 FIXED_SEEDS = range(6)

@@ -7,9 +7,9 @@ import pytest
 from coordinator.cli.main import invoke
 from coordinator.sim.coverage import IMPOSSIBLE, POSSIBLE, Coverage, Topic
 from coordinator.sim.faults import ALL, NONE
+from coordinator.sim.plan import Plan
 from coordinator.sim.run import run
 from coordinator.sim.soak import Report
-from coordinator.sim.world import Plan
 
 
 def test_plans_and_outcomes_pass_between_processes() -> None:

@@ -1,4 +1,4 @@
-"""`kill -9` at random instants: what was acknowledged is in the log, whole, in order, with its witnesses."""
+"""`kill -9` at random instants, while the log is compacted too: what was acknowledged is there, with its witnesses."""
 
 import random
 import signal
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.store.archive import Archive
 from coordinator.store.log import EventLog
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 CHILD = """
-import random, sys
+import random, sys, threading
 from pathlib import Path
 from coordinator.core.events import BatchAwaiting
 from coordinator.store.log import EventLog
@@ -27,6 +28,14 @@ events = [stored.event for stored in log.replay()]
 number = len(events)
 log.witnesses.drop_orphans({event.batch_id for event in events}.__contains__)
 log.proofs.drop_orphans({event.batch_id for event in events})
+
+
+def keep_small():
+    while True:
+        log.compact(max(log.head.seq - 20, 0))
+
+
+threading.Thread(target=keep_small, daemon=True).start()
 print("ready", number, flush=True)
 waiting = []
 while True:
@@ -99,6 +108,7 @@ def kill_often(folder: Path, *, times: int, seed: int) -> int:
 
 def test_what_was_acknowledged_survives_a_few_kills(tmp_path: Path) -> None:
     assert kill_often(tmp_path, times=4, seed=1) > 0
+    assert Archive(tmp_path).segments(), "some of it was archived"
 
 
 @pytest.mark.long
