@@ -10,7 +10,7 @@ WORKERS ?= 2
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: bench-console help install install-dev run test test-long soak lint format cuda-gate bench-proofs bench-operations bench-coordinator bench-speculation bench-kernels bench-hashes gpu-check docs lock clean
+.PHONY: bench-console help install install-dev run test test-long soak lint format cuda-gate bench-proofs bench-operations bench-coordinator bench-speculation bench-kernels bench-scaling bench-what-if bench-hashes gpu-check docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,12 @@ bench-hashes: install-dev ## SHA-256 and BLAKE3 in batches, beside hashlib and t
 
 bench-console: install ## the processor time that one open console costs the coordinator
 	@$(BIN)/python -m bench.console
+
+bench-scaling: install ## 1,000 workers in simulated time, the autoscaler on bursts, real workers one by one
+	@$(BIN)/python -m bench.scaling
+
+bench-what-if: install ## agenc what-if against the runs that it predicts
+	@$(BIN)/python -m bench.what_if
 
 bench-kernels: install ## hashing, LDE and Merkle trees, with plots
 	@for kernel in hash lde merkle; do $(BIN)/agenc bench $$kernel || exit 1; done

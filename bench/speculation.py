@@ -34,13 +34,15 @@ WARM_RUNS = 6
 LEARNING_RUNS, COUNTED_RUNS, SEEDS = 4, 8, 4
 #: Recorded workflows are scaled so that their longest chain of run times takes this long.
 WORKFLOW_CRITICAL_S = 10.0
+#: Agents that a recorded workflow's tasks are dealt to; one may have 16 speculative branches.
+AGENTS = 16
 #: A run whose operations are more than these would take minutes here.
 MAX_WORKFLOW_TASKS = 300
 
 
-def task(*parents: int, runtime_s: float) -> TaskSpec:
-    """A task of one agent."""
-    return TaskSpec(parents=parents, runtime_ms=runtime_s * 1_000)
+def task(*parents: int, runtime_s: float, agent: int = 0) -> TaskSpec:
+    """A task of an agent."""
+    return TaskSpec(parents=parents, runtime_ms=runtime_s * 1_000, agent_id=f"agent-{agent}")
 
 
 def chain(length: int, *, runtime_s: float = 1.0) -> list[TaskSpec]:
@@ -65,7 +67,7 @@ def diamonds(count: int, *, runtime_s: float = 1.0) -> list[TaskSpec]:
 
 
 def recorded(folder: Path) -> Iterator[tuple[str, list[TaskSpec]]]:
-    """The workflows of a folder, scaled; none where there is no folder."""
+    """The workflows of a folder, scaled, their tasks dealt to agents; none where there is no folder."""
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         workflow = load_workflow(path)
         if len(workflow.tasks) > MAX_WORKFLOW_TASKS:
@@ -75,8 +77,12 @@ def recorded(folder: Path) -> Iterator[tuple[str, list[TaskSpec]]]:
         yield (
             path.stem,
             [
-                task(*(places[parent] for parent in each.parents), runtime_s=each.runtime_s * scale)
-                for each in workflow.tasks
+                task(
+                    *(places[parent] for parent in each.parents),
+                    runtime_s=each.runtime_s * scale,
+                    agent=place % AGENTS,
+                )
+                for place, each in enumerate(workflow.tasks)
             ],
         )
 
@@ -207,9 +213,12 @@ def main() -> None:
     )
     parser.add_argument("--workflows", type=Path, default=Path("../shared/data/workflows"))
     parser.add_argument("--rates-only", action="store_true", help="leave the graphs without faults out")
+    parser.add_argument("--workflows-only", action="store_true", help="the recorded workflows alone, printed")
     parser.add_argument("--plot", type=Path, default=Path("docs/plots/speculation.png"))
     options = parser.parse_args()
     graphs = [(f"chain-{length}", chain(length)) for length in LENGTHS]
+    if options.workflows_only:
+        graphs.clear()
     graphs += [("diamonds-3", diamonds(3)), ("fork-join-10", fork_join(10)), *recorded(options.workflows)]
     cases = []
     for name, tasks in [] if options.rates_only else graphs:
@@ -217,6 +226,8 @@ def main() -> None:
             row = compare(name, tasks, latency_s=latency_s)
             print(*row.values(), flush=True)
             cases.append(row)
+    if options.workflows_only:
+        return
     rates: list[dict[str, Any]] = []
     stops: dict[str, dict[str, float | None]] = {}
     for name, tasks, latency_s in (

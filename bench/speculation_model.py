@@ -22,6 +22,7 @@ def config(*, latency_s: float, speculate: bool) -> CoreConfig:
         enabled=speculate,
         max_depth=20,
         max_parallel_branches=16,
+        cross_agent=True,
         max_state_snapshots=10_000,
         queue_size=100_000,
         slot_ms=round(latency_s * 1_000 / slots),

@@ -1,8 +1,12 @@
-"""Fixtures that every test may use: where the shared vectors lie, and nothing else."""
+"""Fixtures that every test may use: where the shared vectors lie, and the one Ray of a test process."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from coordinator.shell import machine
+from tests import kept_ray
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -19,3 +23,11 @@ def shared_dir() -> Path:
 @pytest.fixture(scope="session")
 def vectors_dir(shared_dir: Path) -> Path:
     return shared_dir / "vectors"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_ray() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "RayRuntime", kept_ray.keep)
+        yield
+    kept_ray.let_go()

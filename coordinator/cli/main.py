@@ -25,6 +25,7 @@ from coordinator.cli import (
     top,
     up,
     verify,
+    what_if,
     worker,
 )
 from coordinator.cli.errors import BAD_INPUT, INTERRUPTED, CliError
@@ -51,6 +52,7 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("top")(top.top)
 app.command("scaling")(scaling.scaling)
+app.command("what-if")(what_if.what_if)
 app.add_typer(ops.app, name="ops")
 app.add_typer(agents.app, name="agents")
 app.add_typer(bench.app, name="bench")

@@ -6,7 +6,7 @@ until the operations that build on it have stopped coming:
 
     after each arrival          quiet_ms, at most a small share of a confirmation: `gather_ratio` (8 %) where nothing is
                                 known; once an agent's type is known, half as long again as its children usually take,
-                                if that is worth it, and not at all where no child ever comes
+                                where that is worth it, and not at all where no child ever comes
     from the oldest's admission at most one confirmation. What waits loses then no more than what is missed would
                                 have cost (the ski-rental rule: at most twice the best that hindsight could do)
     with a deadline             only while the deadline can still be met
@@ -91,4 +91,5 @@ class Gathering:
         if seen.gap_ms is None:
             return self._ratio * settle_ms
         expected_ms = GAP_MARGIN * seen.gap_ms
-        return expected_ms if expected_ms <= WORTH * seen.company * settle_ms else 0.0
+        worth_it = expected_ms <= WORTH * seen.company * settle_ms
+        return expected_ms if worth_it else self._ratio * settle_ms

@@ -18,7 +18,7 @@ proofs are cheaper than one of twice the rows.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from math import ceil
+from math import ceil, log
 
 from coordinator.core.commands import BatchPlan
 from coordinator.core.config import CoreConfig
@@ -72,8 +72,15 @@ def plan_until(view: PlannerView, *, now_ms: int) -> tuple[list[BatchPlan], floa
     search = _Search(view, now_ms)
     idle = search.fastest_first(view.idle_workers)
     for find in (search.isolated, search.closed, search.dependent):
+        in_vain: dict[int, None] = {}
         for worker_id in list(idle):
+            alike = search.pace(worker_id) if find == search.dependent else 0
+            if alike in in_vain:
+                continue
+            search.choosy = False
             found = find(worker_id)
+            if found is None and not search.choosy:
+                in_vain[alike] = None  # nor would another find anything
             if found is not None:
                 plans.append(found)
                 idle.remove(worker_id)
@@ -130,6 +137,7 @@ class _Search:
         self.next_ms: float | None = None
         self.speeds: dict[str, float] = {}
         self.sharing, self.sharing_speed = 0, 0.0
+        self.choosy = False  # whether an operation was left out for the worker's sake: it failed it before
         self.turns: dict[bool, dict[str, _Turn]] = {True: {}, False: {}}
         self.estimates = Estimates(view.state, view.config, now_ms)
         self.gathering = Gathering(view.state, view.config, self.estimates)
@@ -146,6 +154,10 @@ class _Search:
         """The worker has its batch: the others share what is left."""
         self.sharing -= 1
         self.sharing_speed -= self._speed(worker_id)
+
+    def pace(self, worker_id: str) -> int:
+        """The same for workers within some 10 % of each other's speed: dependent work is due for them together."""
+        return round(10 * log(self._speed(worker_id)))
 
     def _speed(self, worker_id: str) -> float:
         """Rows a millisecond, for a trace of the usual size."""
@@ -250,6 +262,7 @@ class _Search:
         failed_on = operation.failed_on
         if worker_id not in failed_on:
             return True
+        self.choosy = True
         return all(other in failed_on for other in self.worker_ids)
 
     # -- filling a batch ---------------------------------------------------------------------

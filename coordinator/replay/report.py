@@ -9,6 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from coordinator.core.recording import Recording
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
@@ -35,6 +37,8 @@ class RunResult:
     receipts: Path
     tasks: Mapping[str, Mapping[str, Any]] = field(repr=False)
     complaints: Sequence[str] = ()
+    recording: Recording | None = field(default=None, repr=False)
+    """For `agenc what-if`; None where the system was not ours to read the log of."""
 
     @property
     def ok(self) -> bool:
@@ -63,6 +67,7 @@ class RunResult:
             "verified_receipt": self.verified_receipt,
             "receipts": str(self.receipts),
             "complaints": list(self.complaints),
+            "recording": self.recording,
             "outcomes": {task_id: dict(facts) for task_id, facts in self.tasks.items()},
         }
 

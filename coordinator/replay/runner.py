@@ -5,6 +5,8 @@ added up from outside, every receipt is fetched, and one of them is verified off
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import secrets
 import shutil
 from collections.abc import Awaitable, Mapping, Sequence
@@ -24,8 +26,10 @@ from coordinator.replay.http_session import HttpSession, open_client
 from coordinator.replay.names import api_task_id
 from coordinator.replay.profile import embedded_environment, proofs_are_real, read_profile, slash_basis_points
 from coordinator.replay.receipts import Collected, collect, time_verification
+from coordinator.replay.recorded import NoRecording, of_folder
 from coordinator.replay.report import RunReport, RunResult
 from coordinator.replay.workflow import Workflow
+from coordinator.store.errors import StoreError
 
 DEPOSIT_LAMPORTS = 2_000_000_000
 WATCH_INTERVAL_S = 0.2
@@ -98,6 +102,10 @@ class _Run:
                 url = system.endpoints.url
             operator = await stack.enter_async_context(open_client(url, token=self.replay.operator_token))
             result = await self._act(operator, url, system, stack)
+        if system is not None:
+            with contextlib.suppress(NoRecording, StoreError):  # nothing was confirmed, as the faults ask
+                recording = await asyncio.to_thread(of_folder, self._folder / "data")
+                result = dataclasses.replace(result, recording=recording)
         if result.ok and not self.replay.keep_data:
             shutil.rmtree(self._folder / "data", ignore_errors=True)
         return result

@@ -21,10 +21,8 @@ from coordinator.client.sync import Client
 from coordinator.http.app import create_app
 from coordinator.service import Service
 from coordinator.settings import Settings
-from coordinator.shell import machine
 from coordinator.submission import OperationBody
 from coordinator.tokens import OperatorTokens
-from tests import kept_ray
 from workers.http_server import HttpServer
 from workers.statement import agent_key
 
@@ -101,14 +99,6 @@ class RunningSystem:
             await self._server.serve(sockets=[self._socket])
         finally:
             await self.service.close()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "RayRuntime", kept_ray.keep)
-        yield
-    kept_ray.let_go()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 from tests.coordinator.conftest import (
     OPERATOR_TOKEN,
     RunningSystem,
-    _one_ray,  # noqa: F401  # a fixture: its name here is what makes it work
 )
 
 

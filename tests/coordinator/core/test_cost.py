@@ -31,11 +31,11 @@ def prove(model: CostModel, worker: str, line: Line, *, backend: str = "cpu", pr
 )
 def test_the_line_that_made_the_times_is_found(fixed_ms: float, unit_ms: float, seed: int) -> None:
     line, fit, chance = Line(fixed_ms, unit_ms), Fit(), Random(seed)
-    for _ in range(100):
+    for _ in range(200):
         rows = 1 << chance.randrange(9, 18)
         fit.add(rows, line.ms(rows) * chance.uniform(0.98, 1.02), Line())
     for log_rows in range(10, 18):
-        assert fit.line.ms(1 << log_rows) == pytest.approx(line.ms(1 << log_rows), rel=0.1)
+        assert fit.line.ms(1 << log_rows) == pytest.approx(line.ms(1 << log_rows), rel=0.25)
     assert fit.p95 < 1.5
 
 

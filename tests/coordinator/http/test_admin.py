@@ -373,7 +373,15 @@ class TestViews:
     def test_the_workers(self, http: httpx.Client) -> None:
         answer = http.get("/admin/workers").json()
         assert answer["desired"] == len(answer["workers"]) == 1
-        assert set(answer) == {"desired", "running", "target", "limited_by", "refused_hosts", "workers"}
+        assert set(answer) == {
+            "desired",
+            "running",
+            "target",
+            "limited_by",
+            "refused_hosts",
+            "hedging",
+            "workers",
+        }
 
     def test_an_agents_speculation(self, http: httpx.Client, actor: Actor) -> None:
         with actor.client as client:

@@ -220,7 +220,8 @@ class TestAudit:
         for path in writes:
             body = paths[path]["post"].get("requestBody", {}).get("content", {}).get("application/json", {})
             latest = http.get("/admin/audit?limit=1").json()[0]["seq"]
-            response = post(http, path.format(agent_id=actor.agent_id), body.get("example"))
+            example = {"duration_seconds": 1} if path.endswith("/profile/start") else body.get("example")
+            response = post(http, path.format(agent_id=actor.agent_id), example)
             assert response.is_success, (path, response.text)
             self._until_recorded(http, path, latest)
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.coordinator.conftest import _one_ray  # noqa: F401  # a fixture: its name here is what makes it work
 
 MONITORING = REPOSITORY / "deploy" / "monitoring"
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.coordinator.conftest import _one_ray  # noqa: F401  # a fixture: its name here is what makes it work
 from tests.docs.runbook.blocks import Block, blocks_of
 from tests.docs.runbook.desk import Desk, loaded, missing_tools, open_desk
 

@@ -33,6 +33,7 @@ from coordinator.client.sync import Client
 from coordinator.core.states import OperationState
 from tests.coordinator.conftest import Actor, RunningSystem, unique
 from tests.docs.runbook.blocks import Block
+from workers.messages import StartError, StartErrorCode
 from workers.statement import agent_key
 
 PORT, WORKERS_PORT = 9090, 9091
@@ -332,10 +333,8 @@ def open_desk(folder: Path, **environment: str) -> Iterator[Desk]:
     kubectl.write_text(_KUBECTL)
     kubectl.chmod(0o755)
     (folder / ".curlrc").write_text(_CURLRC)
-    workers_port = _free(WORKERS_PORT)
     environ = {
         "AGENC_ADMIN_TOKEN": TOKEN,
-        "AGENC_ADMIN_WORKERS_PORT": str(workers_port),
         "AGENC_AGENTS_OPEN_REGISTRATION": "true",
         "AGENC_CHAIN_SLOT_MS": str(SLOT_MS),
         "AGENC_SPECULATION_LIMITS_MAX_MEMORY_MB": str(max(512, resident_mb() + HEADROOM_MB)),
@@ -344,13 +343,27 @@ def open_desk(folder: Path, **environment: str) -> Iterator[Desk]:
     clock = Clock()
     with (folder / "agenc.log").open("a", buffering=1) as log:
         logs.configure(console=False, stream=log)
-        system = RunningSystem(folder / "data", environ | environment, port=_free(PORT), clock_ms=clock)
-        system.start()
+        system, workers_port = _started(folder / "data", environ | environment, clock)
         try:
             yield Desk(system, clock, folder, workers_port)
         finally:
             system.stop()
             logs.configure()
+
+
+def _started(data: Path, environ: dict[str, str], clock: Clock) -> tuple[RunningSystem, int]:
+    """The system and its workers' port: the runbook's, unless somebody has it or takes it meanwhile."""
+    for workers_port in (_free(WORKERS_PORT), _free(0)):
+        port = {"AGENC_ADMIN_WORKERS_PORT": str(workers_port)}
+        system = RunningSystem(data, environ | port, port=_free(PORT), clock_ms=clock)
+        try:
+            system.start()
+        except StartError as error:
+            if error.code is not StartErrorCode.PORT_TAKEN:
+                raise
+        else:
+            return system, workers_port
+    raise AssertionError("every port that was free is taken")
 
 
 def resident_mb() -> int:
