@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,9 +82,19 @@ def up(
     if parent_pid is not None:
         _stop_with(parent_pid)
     try:
-        asyncio.run(serve(settings, plan, tasks))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings, plan, tasks))
     except (StoreError, ChainError, StartError) as error:
         raise CliError(str(error)) from None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, which costs half as much a request, where there is one (it has no Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _settings(env: str, options: Mapping[str, object | None]) -> "Settings":

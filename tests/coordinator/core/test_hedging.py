@@ -28,8 +28,9 @@ def test_a_batch_is_late_only_after_what_its_worker_usually_needs() -> None:
     soon_ms = world.now_ms + int(allowed_ms(world.state, batch))
     assert late(world.state, now_ms=soon_ms) == []
     assert late(world.state, now_ms=soon_ms + 10) == [batch]
-    assert seconds(world.state, idle=["w2"], hedged=(), now_ms=soon_ms + 10) == [(batch_id, "w2")]
-    assert seconds(world.state, idle=["w2"], hedged=(batch_id,), now_ms=soon_ms + 10) == []
+    (other,) = world.idle
+    assert seconds(world.state, idle=[other], hedged=(), now_ms=soon_ms + 10) == [(batch_id, other)]
+    assert seconds(world.state, idle=[other], hedged=(batch_id,), now_ms=soon_ms + 10) == []
     assert seconds(world.state, idle=[], hedged=(), now_ms=soon_ms + 10) == []
 
 

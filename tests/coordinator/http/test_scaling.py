@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.answers_admin import WorkersAnswer
 from coordinator.answers_planner import ScalingAnswer
+from coordinator.cli.main import invoke
 from coordinator.client.sync import Client
 from coordinator.core.states import OperationState
 from tests.coordinator.conftest import OPERATOR_TOKEN, Actor, RunningSystem
@@ -79,3 +80,14 @@ def test_a_worker_that_has_proved_shows_what_its_proofs_cost(
     known = [worker.cost for worker in workers(http).workers if worker.cost is not None]
     assert known
     assert all(cost.samples >= 1 and cost.fixed_ms >= 0.0 and cost.unit_ms >= 0.0 for cost in known)
+
+
+def test_the_command_says_the_same_in_words(
+    system: RunningSystem, http: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["scaling", "--url", system.url]) == 0
+    said = capsys.readouterr().out
+    answer = explained(http)
+    assert f"{answer.current} now, {answer.wanted} wanted, {answer.target} next" in said
+    assert f"{answer.reason}: {answer.detail}" in said
+    assert "shown here only" in said
