@@ -10,7 +10,7 @@ WORKERS ?= 2
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: bench-console help install install-dev run test test-long soak lint format cuda-gate bench-proofs bench-operations bench-coordinator bench-speculation bench-kernels bench-scaling bench-what-if bench-hashes gpu-check docs lock clean
+.PHONY: bench-console bench-faults help install install-dev run test test-long soak lint format cuda-gate bench-proofs bench-operations bench-coordinator bench-speculation bench-kernels bench-scaling bench-what-if bench-hashes gpu-check docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ gpu-check: install-dev ## on a machine with a GPU: the tests on the card, comput
 
 bench-hashes: install-dev ## SHA-256 and BLAKE3 in batches, beside hashlib and the package blake3
 	@$(BIN)/python -m bench.hashes
+
+bench-faults: install ## what a refused operation, a killed worker and a storm of kills cost (real proofs; six minutes)
+	@$(BIN)/python -m bench.faults
 
 bench-console: install ## the processor time that one open console costs the coordinator
 	@$(BIN)/python -m bench.console

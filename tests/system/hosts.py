@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,14 @@ from typing import IO, Self
 
 import psutil
 
+#: The compiled kernels, which every host shares.
+CACHE = Path(os.environ.get("AGENC_CACHE_DIR") or Path.home() / ".cache" / "agenc-prover")
 NEEDED = ("ip", "unshare", "nsenter")
-_SETUP = "mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && exec sleep 100000"
+#: All of /tmp, unless this checkout or its kernels lie there; then at least Ray's folder.
+_OWN = "/tmp/ray" if any(_name.startswith("/tmp/") for _name in (sys.prefix, str(CACHE))) else "/tmp"
+_SETUP = (
+    f"mkdir -p {_OWN} && mount -t tmpfs tmpfs {_OWN} && mount -t tmpfs tmpfs /dev/shm && exec sleep 100000"
+)
 
 
 def why_not() -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.hosts import Host, Network, end, why_not
+from tests.system.hosts import CACHE, Host, Network, end, why_not
 from workers.ray_runtime import SLOT_RESOURCE, code_resource
 
 BIN = Path(sys.executable).parent
@@ -37,11 +37,11 @@ class Cluster:
         self.environ = {
             **os.environ,
             "AGENC_ADMIN_TOKEN": OPERATOR,
-            "AGENC_CACHE_DIR": os.environ.get("AGENC_CACHE_DIR", str(Path.home() / ".cache/agenc-prover")),
+            "AGENC_CACHE_DIR": str(CACHE),
             "AGENC_CHAIN_SLOT_MS": "50",
             "AGENC_SPECULATION_PROOF_GENERATOR": "mock",
             "AGENC_SPECULATION_PROOF_WORKER_THREADS": "4",
-            "HOME": "/tmp",
+            "HOME": "/dev/shm",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": CLUSTER_TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -71,7 +71,7 @@ class Cluster:
     def start_coordinator(self) -> None:
         with (self.logs / "coordinator.log").open("ab") as log:
             self._coordinator = self.head.start(
-                [BIN / "agenc", "up", "--ray-address", "auto", "--data-dir", "/tmp/data"],
+                [BIN / "agenc", "up", "--ray-address", "auto", "--data-dir", "/dev/shm/data"],
                 environ=self.environ,
                 log=log,
             )
@@ -220,11 +220,11 @@ def test_a_replay_goes_on_when_a_host_dies_under_it(cluster: Cluster) -> None:
                 "--url",
                 "http://127.0.0.1:9090",
                 "--report",
-                "/tmp/report.json",
+                "/dev/shm/report.json",
                 "--time-scale",
                 "0.5",
                 "--out",
-                "/tmp/run",
+                "/dev/shm/run",
             ],
             environ=cluster.environ,
             log=log,
@@ -233,7 +233,7 @@ def test_a_replay_goes_on_when_a_host_dies_under_it(cluster: Cluster) -> None:
         one.power_off()
         code = replay.wait(300)
     assert code == 0, (cluster.logs / "replay.log").read_text()
-    report = json.loads(cluster.head.run(["cat", "/tmp/report.json"], environ=cluster.environ).stdout)
+    report = json.loads(cluster.head.run(["cat", "/dev/shm/report.json"], environ=cluster.environ).stdout)
     for run in report["runs"]:
         assert run["confirmed"] == report["tasks"]
         assert all(run["invariants"].values()), run["invariants"]

@@ -30,13 +30,18 @@ ENVIRON = {
 TOKEN = {"authorization": f"Bearer {OPERATOR_TOKEN}"}
 TIMEOUT_S = 60
 
+#: Each test goes on where the one before it left the folder.
+pytestmark = pytest.mark.xdist_group("recovery")
+
 
 @contextmanager
 def running(folder: Path) -> Iterator[RunningSystem]:
     system = RunningSystem(folder, ENVIRON)
     system.start()
-    yield system
-    system.stop()
+    try:
+        yield system
+    finally:
+        system.stop()
 
 
 def get(system: RunningSystem, path: str) -> Any:
