@@ -25,7 +25,7 @@ run: install ## set up, then replay the example workflow without and with specul
 	@$(BIN)/agenc run
 
 test: install-dev lint ## set up, lint, check types, and run the tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m "not long"
 
 soak: install ## simulate seed after seed with every fault until Ctrl-C, or MINUTES=10; fails on a broken promise
 	@$(BIN)/agenc simulate --soak --operations 400 $(if $(MINUTES),--minutes $(MINUTES) --require-coverage)

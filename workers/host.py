@@ -23,7 +23,7 @@ from workers.code_version import code_version
 from workers.messages import StartError, StartErrorCode
 from workers.node import LOOPBACK_NAMES, NodeServer
 from workers.private_folder import PrivateFolder
-from workers.ray_runtime import SLOT_RESOURCE, code_resource
+from workers.ray_runtime import LOOPBACK_ONLY, SLOT_RESOURCE, code_resource
 
 _log = structlog.get_logger(__name__)
 
@@ -139,8 +139,9 @@ def _command(config: HostConfig) -> list[str]:
 
 
 def _environment(folder: Path, slots: int) -> Mapping[str, str]:
-    """What Ray's processes, and by them the workers, inherit."""
-    return os.environ | {
+    """What Ray's processes, and by them the workers, inherit; not what would keep Ray to loopback."""
+    inherited = {name: value for name, value in os.environ.items() if name != LOOPBACK_ONLY}
+    return inherited | {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         node_folder.FOLDER_VARIABLE: str(folder),

@@ -56,9 +56,12 @@ def code_resource(version: str) -> str:
     return f"{_CODE_RESOURCE}{version}"
 
 
+#: Ray listens on loopback alone where this is "0", and then no other host can join.
+LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
 _ENVIRONMENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    LOOPBACK_ONLY: "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_AUTH_MODE": "token",
 }

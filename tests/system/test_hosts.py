@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.system.hosts import CACHE, Host, Network, end, why_not
-from workers.ray_runtime import SLOT_RESOURCE, code_resource
+from workers.ray_runtime import LOOPBACK_ONLY, SLOT_RESOURCE, code_resource
 
 BIN = Path(sys.executable).parent
 OPERATOR = "an-operators-token-of-the-tests"
@@ -35,7 +35,7 @@ class Cluster:
         self.logs = logs
         self._coordinator: subprocess.Popen[bytes] | None = None
         self.environ = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != LOOPBACK_ONLY},
             "AGENC_ADMIN_TOKEN": OPERATOR,
             "AGENC_CACHE_DIR": str(CACHE),
             "AGENC_CHAIN_SLOT_MS": "50",
