@@ -21,6 +21,7 @@ from coordinator.http.admin.status import version
 from coordinator.http.context import Context, Ctx
 from coordinator.http.openapi import describe
 from coordinator.http.wire import answer, rfc3339, whole
+from coordinator.metrics_samples import Reading
 
 page_router = APIRouter(include_in_schema=False)
 router = APIRouter(prefix="/admin", tags=["console"])
@@ -175,18 +176,17 @@ async def graph(request: Request, ctx: Ctx) -> Response:
 def note(ctx: Context) -> None:
     """Keep a sample for the charts' past, if one is due."""
     now_ms = ctx.service.now_ms()
-    ctx.history.note(lambda: _sample(ctx), now_ms=now_ms)
+    ctx.history.note(lambda: _sample(ctx, ctx.reading()), now_ms=now_ms)
 
 
-def _sample(ctx: Context) -> ConsoleSample:
-    reading = ctx.reading()
+def _sample(ctx: Context, reading: Reading) -> ConsoleSample:
     return overview.sample(reading, latency_p99_s=ctx.metrics.latency_p99_s(now_ms=reading.now_ms))
 
 
 def _view(ctx: Context, *, history: bool) -> ConsoleAnswer:
     reading, settings, parts = ctx.reading(), ctx.settings, ctx.service.parts
     state, scale = reading.state, parts.pool.scale()
-    now = overview.sample(reading, latency_p99_s=ctx.metrics.latency_p99_s(now_ms=reading.now_ms))
+    now = _sample(ctx, reading)
     health = reading.health
     return ConsoleAnswer(
         at=rfc3339(reading.now_ms),

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,21 +102,33 @@ class RunningSystem:
             await self.service.close()
 
 
+#: Mock proofs, slots of 20 ms, the operator's token.
+QUICK = {
+    "AGENC_ADMIN_TOKEN": OPERATOR_TOKEN,
+    "AGENC_ADMIN_WORKERS_PORT": "0",
+    "AGENC_CHAIN_SLOT_MS": "20",
+    "AGENC_SPECULATION_PROOF_GENERATOR": "mock",
+}
+OPEN_REGISTRATION = {"AGENC_AGENTS_OPEN_REGISTRATION": "true"}
+ONE_WORKER = {"AGENC_SPECULATION_PROOF_WORKER_THREADS": "1"}
+
+
+@contextmanager
+def running(folder: Path, environ: dict[str, str]) -> Iterator[RunningSystem]:
+    """A system that is stopped whatever happens to the test."""
+    system = RunningSystem(folder, environ)
+    system.start()
+    try:
+        yield system
+    finally:
+        system.stop()
+
+
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    """Mock proofs, slots of 20 ms, open registration; shared by the tests of one file."""
-    environ = {
-        "AGENC_ADMIN_TOKEN": OPERATOR_TOKEN,
-        "AGENC_ADMIN_WORKERS_PORT": "0",
-        "AGENC_AGENTS_OPEN_REGISTRATION": "true",
-        "AGENC_CHAIN_SLOT_MS": "20",
-        "AGENC_SPECULATION_PROOF_GENERATOR": "mock",
-        "AGENC_SPECULATION_PROOF_WORKER_THREADS": "1",
-    }
-    running = RunningSystem(tmp_path_factory.mktemp("system"), environ)
-    running.start()
-    yield running
-    running.stop()
+    """Open registration and one worker; shared by the tests of one file."""
+    with running(tmp_path_factory.mktemp("system"), QUICK | OPEN_REGISTRATION | ONE_WORKER) as started:
+        yield started
 
 
 @pytest.fixture

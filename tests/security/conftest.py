@@ -5,26 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.coordinator.conftest import (
-    OPERATOR_TOKEN,
-    RunningSystem,
-)
+from tests.coordinator.conftest import ONE_WORKER, QUICK, RunningSystem, running
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     """Mock proofs (what is proved does not matter here), registration for the operator alone."""
-    environ = {
-        "AGENC_ADMIN_TOKEN": OPERATOR_TOKEN,
-        "AGENC_ADMIN_WORKERS_PORT": "0",
-        "AGENC_CHAIN_SLOT_MS": "20",
-        "AGENC_SPECULATION_PROOF_GENERATOR": "mock",
-        "AGENC_SPECULATION_PROOF_WORKER_THREADS": "1",
-    }
-    running = RunningSystem(tmp_path_factory.mktemp("system"), environ)
-    running.start()
-    yield running
-    running.stop()
+    with running(tmp_path_factory.mktemp("system"), QUICK | ONE_WORKER) as started:
+        yield started
 
 
 @dataclass(frozen=True)

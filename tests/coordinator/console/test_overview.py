@@ -1,5 +1,6 @@
 """What the console is told: levels as the thresholds have them, a bounded past, a bounded graph."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -48,7 +49,7 @@ def test_the_past_is_bounded_and_evenly_sampled_whatever_the_clock_does(steps_ms
     history, now_ms = History(), 10_000_000_000
     for step_ms in steps_ms:
         now_ms += step_ms
-        history.note(lambda at_ms=now_ms: sample(at_ms), now_ms=now_ms)  # type: ignore[misc]
+        history.note(partial(sample, now_ms), now_ms=now_ms)
     times = [one.at_ms for one in history.samples]
     assert len(times) <= HISTORY_SAMPLES
     assert all(b - a >= HISTORY_STEP_MS or b < a for a, b in pairwise(times))

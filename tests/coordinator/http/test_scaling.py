@@ -11,23 +11,14 @@ from coordinator.answers_planner import ScalingAnswer
 from coordinator.cli.main import invoke
 from coordinator.client.sync import Client
 from coordinator.core.states import OperationState
-from tests.coordinator.conftest import OPERATOR_TOKEN, Actor, RunningSystem
+from tests.coordinator.conftest import OPEN_REGISTRATION, QUICK, Actor, RunningSystem, running
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     """As the shared one, but that the number of workers may be changed."""
-    environ = {
-        "AGENC_ADMIN_TOKEN": OPERATOR_TOKEN,
-        "AGENC_ADMIN_WORKERS_PORT": "0",
-        "AGENC_AGENTS_OPEN_REGISTRATION": "true",
-        "AGENC_CHAIN_SLOT_MS": "20",
-        "AGENC_SPECULATION_PROOF_GENERATOR": "mock",
-    }
-    running = RunningSystem(tmp_path_factory.mktemp("system"), environ)
-    running.start()
-    yield running
-    running.stop()
+    with running(tmp_path_factory.mktemp("system"), QUICK | OPEN_REGISTRATION) as started:
+        yield started
 
 
 @pytest.fixture
